@@ -1,0 +1,1 @@
+"""Penchant: recommends from interactions, words and pictures, and says why."""
