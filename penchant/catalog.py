@@ -32,7 +32,7 @@ def open_picture(raw: bytes, name: str, size: int | None = None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(raw))
+            picture: Image.Image = Image.open(io.BytesIO(raw))
             width, height = picture.size
             if width * height > MOST_PIXELS:
                 raise BadPicture(
@@ -115,9 +115,11 @@ class Catalog:
     numbers: Mapping[str, pl.Series] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, column in (*self.fields.items(), *self.numbers.items()):
-            if len(column) != len(self.items):
-                raise Misaligned(f"catalogue field `{name}` has {len(column)} rows for {len(self.items)} items")
+        lengths = {name: len(column) for name, column in self.fields.items()}
+        lengths |= {name: len(column) for name, column in self.numbers.items()}
+        for name, length in lengths.items():
+            if length != len(self.items):
+                raise Misaligned(f"catalogue field `{name}` has {length} rows for {len(self.items)} items")
 
     @cached_property
     def hash(self) -> str:

@@ -143,7 +143,7 @@ class Interactions:
 
     def matrix(self, dtype: type = np.float32) -> sparse.csr_matrix:
         """Binary user x item matrix, columns sorted. (U, I) csr"""
-        ones = np.ones(len(self), dtype)
+        ones: np.ndarray = np.ones(len(self), dtype)
         shape = (len(self.users), len(self.items))
         matrix = sparse.csr_matrix((ones, (self.user, self.item)), shape=shape)
         matrix.sum_duplicates()

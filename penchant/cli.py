@@ -1,0 +1,248 @@
+"""The command line. Every command has --json; a user's mistake gives one message and exit code 2."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penchant import answers
+from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store, show
+from penchant.errors import BadSetting, PenchantError
+
+__all__ = ["app", "main"]
+
+# Commands import what they use when they are called, so that --help and mistakes answer at once.
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+for command in (encode, show, doctor):
+    app.command()(command)
+
+K = Annotated[int, typer.Option("-k", help="How many items.", min=1)]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
+
+
+@app.callback()
+def _app() -> None:
+    """Recommends from interactions, words and pictures, and says why."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("demo-out"),
+    user: Annotated[str | None, typer.Option(help="Whose recommendations to print.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """The whole path on the built-in shop: data, features, six models, a table, ten items with reasons, report.html."""
+    from penchant import demo as demos
+    from penchant import runs, screen
+    from penchant.reasons import explain
+    from penchant.terminal import table
+
+    with screen.bars(json) as watch:
+        made = demos.make(out, open_store(store), watch, lambda text: screen.console.print(text, markup=False))
+    catalog = made.best.prepared.data.catalog
+    rec = runs.read(made.best.folder).recommender
+    chosen = user or made.user
+    found = rec.recommend([chosen])[0]
+    reasons = [explain(rec, chosen, key, catalog) for key in found.items]
+    if json:
+        answers.print_json(
+            {
+                "reports": {r.model: answers.means(r) for r in made.reports},
+                "folder": str(out),
+                **answers.listed(found, catalog, reasons),
+            }
+        )
+        return
+    screen.out.print(table(made.reports, ("recall@20", "ndcg@20")))
+    screen.out.print()
+    screen.out.print(screen.listing(found, catalog, reasons, f"Ten items for {chosen}, by {made.best.report.model}"))
+    page = (out / "report.html").resolve()
+    screen.out.print(f"\nPictures and plots:  {page}", markup=False, highlight=False, soft_wrap=True)
+    if open_page:
+        webbrowser.open(page.as_uri())
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, TOML.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME if not given.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0 to N-1 in place of the recipe's.", min=1)] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, put on top of the recipe.")
+    ] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="Train on everything for the run's epochs; no number.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace what is in the run folder.")] = False,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Run a recipe: train each seed, choose on validation, evaluate, report. A killed run goes on when called again."""
+    from penchant import examples, page, screen
+    from penchant import recipe as recipes
+    from penchant import run as running
+    from penchant.terminal import claims, table
+
+    sets = [*(sets or []), *([f"training.seeds={list(range(seeds))}"] if seeds else [])]
+    what = recipes.read(recipe, sets)
+    folder = out or Path("runs") / what.name
+    if final:
+        target = folder.with_name(folder.name + "-final")
+        with screen.bars(json) as watch:
+            running.final(what, target, open_store(store), watch, folder)
+        answers.print_facts(
+            {"model": what.model.name, "folder": str(target)},
+            json,
+            f"Recommend:  penchant recommend {target} --user ID",
+        )
+        return
+
+    def finish(made: running.Run) -> None:
+        shown = examples.make(made)
+        page.write(folder, made.report, made.per_user, made.top, shown, (), examples.audience(made))
+
+    with screen.bars(json) as watch:
+        made = running.run(what, folder, open_store(store), watch, fresh, finish)
+    if json:
+        answers.print_json(jsonlib.loads((folder / "report.json").read_text("utf-8")))
+        return
+    screen.out.print(table([made.report]))
+    claimed = claims([made.report])
+    if claimed is not None:
+        screen.out.print(claimed)
+    screen.out.print(f"\n{folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path | None, typer.Option(help="Also write compare.json and compare.html here.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Model that every run is tested against; the best if not given.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Metrics to show.")] = None,
+    json: Json = False,
+) -> None:
+    """Paired tests, intervals and cost of several runs of one protocol, in one table."""
+    from penchant import compare as comparing
+    from penchant import screen
+    from penchant.report import Report
+    from penchant.results import PerUser
+
+    read = [(Report.read(folder), PerUser.read(folder)) for folder in runs]
+    made = comparing.compare(read, reference, metric)
+    if out is not None:
+        made.write(out)
+    if json:
+        answers.print_json(made.plain())
+        return
+    screen.out.print(made.table())
+
+
+@app.command()
+def recommend(
+    run: RunFolder,
+    user: Annotated[list[str] | None, typer.Option("--user", help="User id; may be repeated.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", help="Item id of someone new; may be repeated, oldest first.")
+    ] = None,
+    k: K = 10,
+    why: Annotated[bool, typer.Option("--why", help="Say why, with evidence.")] = False,
+    json: Json = False,
+) -> None:
+    """The best items for a user, or for someone new with a few choices."""
+    from penchant import runs, screen
+    from penchant.reasons import explain
+
+    if bool(user) == bool(history):
+        raise BadSetting("give --user ID, or --history ITEM (repeated) for someone new")
+    opened = runs.read(run)
+    rec = opened.recommender
+    users = user or ["(someone new)"]
+    found = rec.recommend(users, k, None if user else [history or []])
+    said = []
+    for one in found:
+        given = None if user else tuple(history or ())
+        reasons = [explain(rec, one.user_id, key, opened.catalog, given) for key in one.items] if why else []
+        said.append(answers.listed(one, opened.catalog, reasons))
+        if not json:
+            screen.out.print(screen.listing(one, opened.catalog, reasons, f"{rec.name}: for {one.user_id}"))
+    if json:
+        answers.print_json({"model": rec.name, "recommendations": said})
+
+
+@app.command()
+def similar(
+    run: RunFolder,
+    item: Annotated[str, typer.Option("--item", help="Item id.")],
+    k: K = 10,
+    json: Json = False,
+) -> None:
+    """Items most like one, by what people chose."""
+    from penchant import runs, screen
+
+    opened = runs.read(run)
+    found = opened.recommender.similar([item], k)[0]
+    if json:
+        answers.print_json({"model": opened.recommender.name, **answers.listed(found, opened.catalog, [])})
+        return
+    screen.out.print(screen.listing(found, opened.catalog, (), f"{opened.recommender.name}: like {item}"))
+
+
+@app.command()
+def why(
+    run: RunFolder,
+    user: Annotated[str, typer.Option("--user", help="User id.")],
+    item: Annotated[str, typer.Option("--item", help="Item id.")],
+    json: Json = False,
+) -> None:
+    """The reason for one item in one user's list, with its evidence."""
+    from dataclasses import asdict
+
+    from penchant import runs, screen
+    from penchant.reasons import explain
+
+    opened = runs.read(run)
+    reason = explain(opened.recommender, user, item, opened.catalog, most=5)
+    if json:
+        answers.print_json({"model": opened.recommender.name, **asdict(reason)})
+        return
+    screen.out.print(reason.sentence, markup=False, soft_wrap=True)
+    for part in reason.evidence:
+        screen.out.print(
+            f"  {part.weight:+.4f}  {part.title}  ({part.item_id})", markup=False, highlight=False, soft_wrap=True
+        )
+    kind = "add up to the score" if reason.exact else "are the linear reading of the history"
+    if reason.evidence:
+        screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")
+
+
+def main() -> None:
+    """Entry point: errors of ours become one message and exit code 2."""
+    try:
+        app()
+    except PenchantError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        print("penchant: stopped; call the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(error: PenchantError) -> None:
+    if "--json" in sys.argv:
+        print(jsonlib.dumps({"error": type(error).__name__, "message": str(error)}))
+    print(f"penchant: {type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(2)

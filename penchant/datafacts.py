@@ -1,0 +1,61 @@
+"""What a data set is, in numbers: for `penchant data show` and for reports."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from penchant.data import Dataset
+
+__all__ = ["facts"]
+
+
+def facts(data: Dataset) -> dict[str, Any]:
+    """Counts, density, time span, coverage of text and pictures, and what reading accepted and counted."""
+    log, catalog = data.interactions, data.catalog
+    users, items = len(log.users), len(log.items)
+    per_user = np.bincount(log.user, minlength=users)
+    found: dict[str, Any] = {
+        "name": data.name,
+        "hash": data.hash[:12],
+        "users": users,
+        "items": items,
+        "interactions": len(log),
+        "density": f"{len(log) / max(users * items, 1):.3%}",
+        "choices per user": f"median {int(np.median(per_user))}, from {per_user.min(initial=0)} to {per_user.max(initial=0)}"
+        if users
+        else "none",
+        "items never chosen": items - len(np.unique(log.item)),
+    }
+    if log.time is not None and len(log):
+        first, last = (datetime.fromtimestamp(float(t), UTC).date() for t in (log.time.min(), log.time.max()))
+        found["time"] = f"{first} to {last}"
+    elif log.position is not None:
+        found["time"] = "an order within each user, no timestamps"
+    else:
+        found["time"] = "none"
+    if data.given is not None:
+        counts = np.bincount(data.given, minlength=3)
+        found["split"] = f"given: {counts[0]} train, {counts[1]} valid, {counts[2]} test"
+    if log.value is not None and len(log):
+        found["ratings"] = f"{log.value.min():g} to {log.value.max():g}"
+    if log.review is not None:
+        found["reviews"] = _share(np.array([r is not None for r in log.review]))
+    text = catalog.texts()
+    found["items with text"] = _share(text.present)
+    for name, values in catalog.fields.items():
+        found[f"  {name}"] = _share(np.array([v is not None for v in values], bool))
+    found["items with picture"] = _share(catalog.pictures.present)
+    if data.user_fields:
+        found["user texts"] = ", ".join(data.user_fields)
+    if data.features:
+        found["features"] = ", ".join(f"{name} ({f.dim})" for name, f in data.features.items())
+    for note, count in data.notes.items():
+        found[f"note: {note}"] = count
+    return found
+
+
+def _share(present: np.ndarray) -> str:
+    return f"{int(present.sum())} ({present.mean():.1%})" if len(present) else "none"

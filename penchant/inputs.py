@@ -1,0 +1,143 @@
+"""What a recipe names, found and made: the data set, its split, and the model's inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from penchant import encode, features, folder, shop, sources, split
+from penchant.data import Dataset
+from penchant.errors import BadSetting, MissingFile, MissingInput, near
+from penchant.features import Features
+from penchant.recipe import InputSpec, Recipe, SplitSpec
+from penchant.split import Split
+from penchant.store import Store
+from penchant.texts import Provenance, Texts
+
+__all__ = ["find", "make_input", "make_split", "open_data"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def open_data(name: str, store: Store, interactions: str = "interactions", min_rating: float | None = None) -> Dataset:
+    """A data set by name or path: "shop" (or "shop:3" for another seed), a folder, or a name in PENCHANT_DATA.
+
+    A folder that is not canonical is imported into the store once, keyed by the hash of its files.
+    """
+    head, _, seed = name.partition(":")
+    if head == "shop" and not Path(name).exists():
+        if seed and not seed.isdigit():
+            raise BadSetting(f'data = "{name}": the shop\'s seed must be a whole number, e.g. "shop:3"')
+        return shop.make(seed=int(seed or 0)).dataset
+    path = find(name)
+    if not folder.is_canonical(path):
+        place = store.data(_print(path))
+        if not folder.is_canonical(place):
+            sources.import_("parquet", path, place)
+        path = place
+    data = folder.read(path, interactions=interactions, min_rating=min_rating)
+    return replace(
+        data, name=Path(name).name if interactions == "interactions" else f"{Path(name).name}/{interactions}"
+    )
+
+
+def find(name: str) -> Path:
+    """The folder of a data set. Raises MissingFile with the names there are."""
+    if Path(name).is_dir():
+        return Path(name)
+    known = []
+    for root in filter(None, os.environ.get("PENCHANT_DATA", "").split(os.pathsep)):
+        if (Path(root) / name).is_dir() and not Path(name).is_absolute() and ".." not in Path(name).parts:
+            return Path(root) / name
+        known += [p.name for p in Path(root).iterdir() if p.is_dir()] if Path(root).is_dir() else []
+    where = "PENCHANT_DATA lists no folder" if not known else f"PENCHANT_DATA has: {', '.join(sorted(known))}"
+    raise MissingFile(
+        f'no data set {name!r}.{near(name, known)} {where}. Give a path, set PENCHANT_DATA, or use  data = "shop"'
+    )
+
+
+def _print(path: Path) -> str:
+    sha = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        sha.update(file.relative_to(path).as_posix().encode())
+        with file.open("rb") as opened:
+            sha.update(hashlib.file_digest(opened, "sha256").digest())
+    return sha.hexdigest()
+
+
+def make_split(data: Dataset, spec: SplitSpec) -> Split:
+    """The split that a recipe asks for."""
+    chosen = data.interactions
+    if spec.k_core is not None:
+        if spec.by == "given":
+            raise BadSetting("k_core with a given split would change the published parts; leave it out")
+        chosen = split.k_core(chosen, spec.k_core)
+    if spec.by == "given":
+        return split.given(chosen, data.given)
+    if spec.by == "leave_last_out":
+        return split.leave_last_out(chosen, spec.seed)
+    if spec.by == "by_ratio":
+        return split.by_ratio(chosen, spec.ratios, spec.seed, spec.chronological)
+    if spec.by == "by_time":
+        return split.by_time(chosen, spec.ratios, spec.seed)
+    return split.cold_items(chosen, spec.share, spec.seed)
+
+
+def make_input(name: str, spec: InputSpec, data: Dataset, store: Store, progress: Progress | None = None) -> Features:
+    """Features for one input of a recipe, encoded where needed, cached in the store."""
+    parts = [_one(name, source, spec, data, store, progress) for source in spec.from_]
+    return parts[0] if len(parts) == 1 else features.join(parts)
+
+
+def _one(name: str, source: str, spec: InputSpec, data: Dataset, store: Store, progress: Progress | None) -> Features:
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(name, done, total)
+
+    head, _, rest = source.replace("/", ".", 1).partition(".")
+    if head == "features":
+        if rest not in data.features:
+            there = ", ".join(sorted(data.features)) or "none"
+            raise MissingInput(f"[inputs] {name}: {data.name} has no features {rest!r}; it has: {there}")
+        return data.features[rest]
+    if source == "catalog.image":
+        if not data.catalog.pictures.present.any():
+            raise MissingInput(f"[inputs] {name}: {data.name} has no pictures")
+        return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report)
+    texts = _texts(name, source, head, rest, spec, data)
+    if not texts.present.any():
+        raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
+    return encode.texts(texts, encode.open_text(spec.encoder or "minilm"), store, report)
+
+
+def _texts(name: str, source: str, head: str, column: str, spec: InputSpec, data: Dataset) -> Texts:
+    if source == "catalog.text":
+        return data.catalog.texts()
+    columns = {"items": data.catalog.fields, "users": data.user_fields}.get(head)
+    if columns is None:
+        raise BadSetting(
+            f"[inputs] {name}: from = {source!r} is not known. "
+            "Choose catalog.text, catalog.image, items.COLUMN, users.COLUMN or features/NAME"
+        )
+    if column not in columns:
+        raise MissingInput(f"[inputs] {name}: {data.name} has no text column {source!r}.{near(column, columns)}")
+    written = column not in ("title", "description", "brand", "categories")
+    if (head == "users" or written) and spec.origin != "external":
+        raise BadSetting(
+            f"[inputs] {name}: nobody can check what {source} was written from. "
+            f'If you accept that, say so:  {name} = {{ from = "{source}", origin = "external" }}'
+        )
+    ids = data.items if head == "items" else data.users
+    return Texts(
+        ids, columns[column], Provenance(f"external:{data.name}/{source}" if written else source, (data.hash,))
+    )
+
+
+def describe(recipe: Recipe, name: str) -> str:
+    """One line for the report: where an input comes from."""
+    spec = recipe.inputs[name]
+    encoder = f", encoder {spec.encoder}" if spec.encoder else ""
+    return " + ".join(spec.from_) + encoder

@@ -1,0 +1,268 @@
+"""Model (settings) --fit--> Recommender (score, recommend, similar, save). Two types, so "not fitted" cannot happen."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from penchant import topk
+from penchant.data import Ids, Interactions, Queries, digest
+from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId
+from penchant.features import Features, align
+from penchant.graph import Graph
+from penchant.scorers import Popularity, Scorer
+from penchant.split import Split
+from penchant.training import Curve, Training, Validation
+
+__all__ = ["Model", "Need", "Recommendation", "Recommender", "settings_of"]
+
+Input = Features | Graph
+
+
+class Need(NamedTuple):
+    """One input that `build` asks for. many: any number of named Features."""
+
+    name: str
+    optional: bool
+    many: bool
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Items for one user, best first. note says when the list is not personal."""
+
+    user_id: str
+    items: tuple[str, ...]
+    scores: tuple[float, ...]
+    note: str = ""
+
+
+class Model(ABC):
+    """Settings of one model. A subclass is a frozen dataclass that writes `build`; `fit` is final.
+
+    The signature of `build` declares the needs: build(self, train, image) asks for an input called image; a parameter
+    with a default is optional; `**features` takes any number of named Features.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def build(self, *train: Any, **inputs: Any) -> Any:
+        """build(train, **inputs): a Scorer, where training is a closed form, or a net for `train.run`."""
+
+    def needs(self) -> tuple[Need, ...]:
+        """What `build` asks for besides train."""
+        found = []
+        for name, p in list(inspect.signature(self.build).parameters.items())[1:]:
+            found.append(Need(name, p.default is not p.empty, p.kind is p.VAR_KEYWORD))
+        return tuple(found)
+
+    def fit(
+        self,
+        train: Interactions,
+        valid: Interactions | None = None,
+        training: Training | None = None,
+        *,
+        folder: Path | None = None,
+        progress: Callable[[Curve], None] | None = None,
+        **inputs: Input,
+    ) -> Recommender:
+        """Train on `train`, choose the epoch on `valid`.
+
+        Inputs are bound by name, aligned by Ids and checked for their origin. With a folder, a killed fit goes on from
+        its last validation. Raises MissingInput, Misaligned, Leak, Diverged.
+        """
+        training = training or Training()
+        bound = self._bind(train, inputs)
+        validation = None if valid is None else Validation.of(train, valid, training.select)
+        with _seeded(training.seed):
+            net = self.build(train, **bound)
+        if isinstance(net, Scorer):
+            scorer, curve = net, Curve()
+            parameters = sum(int(np.size(a)) for a in net.arrays().values())
+        else:
+            from penchant import train as loop
+
+            parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
+            prints = [f"{name}:{value.hash}" for name, value in sorted(bound.items()) if isinstance(value, Features)]
+            where = "" if valid is None else valid.hash
+            identity = digest(repr(self), repr(training), train.hash, where, *prints)
+            scorer, curve = loop.run(net, training, validation, folder, identity, progress)
+        known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
+        return Recommender(self.name, settings_of(self), train.users, train.items, scorer, known, curve, parameters)
+
+    def _bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
+        needs = self.needs()
+        many = any(need.many for need in needs)
+        names = {need.name for need in needs if not need.many}
+        for name in inputs:
+            if name not in names and not many:
+                takes = ", ".join(sorted(names)) or "none"
+                raise MissingInput(f"{self.name} takes no input `{name}`; it takes: {takes}. Remove it from [inputs].")
+        for need in needs:
+            if need.many and not need.optional and not (set(inputs) - names) and self.asks_for_features:
+                raise MissingInput(_ask(self.name, "image", inputs))
+            if not need.many and not need.optional and need.name not in inputs:
+                raise MissingInput(_ask(self.name, need.name, inputs))
+        return {name: _checked(name, value, train) for name, value in inputs.items()}
+
+    asks_for_features: ClassVar[bool] = False
+    """With `**features`: whether at least one is needed."""
+
+
+def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:
+    given = ", ".join(inputs) or "nothing"
+    source = {"image": "catalog.image", "text": "catalog.text"}.get(name, name)
+    return (
+        f'{model} needs `{name}`; given: {given}. Add to [inputs]:  {name} = {{ from = "{source}", encoder = "..." }}'
+    )
+
+
+def _checked(name: str, value: Input, train: Interactions) -> Input:
+    if isinstance(value, Graph):
+        return value
+    origin = value.source.interactions
+    if origin is not None and origin != train.hash:
+        raise Leak(
+            f"`{name}` was written from interactions {origin[:8]}, but this split's train part is {train.hash[:8]}. "
+            "Rebuild it from this split's train part:  penchant enrich ..."
+        )
+    try:
+        return align(value, train.users if value.ids.kind == "user" else train.items)
+    except Misaligned as error:
+        raise Misaligned(f"input `{name}`: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """A fitted model: its scorer, the vocabularies, and what was known of each user.
+
+    known: one query per user row, in order; the default history of `recommend`.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    users: Ids
+    items: Ids
+    scorer: Scorer
+    known: Queries
+    curve: Curve = Curve()
+    parameters: int = 0
+
+    def score(self, queries: Queries) -> np.ndarray:
+        """(B, I) float32"""
+        return self.scorer.score(queries)
+
+    def ask(self, users: Sequence[str], histories: Sequence[Sequence[str]] | None = None) -> Queries:
+        """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise."""
+        rows = self.users.rows(users)
+        if histories is None:
+            if (rows < 0).any():
+                stranger = users[int(np.flatnonzero(rows < 0)[0])]
+                raise UnknownId("user", stranger, self.users.keys, "For someone new, give a history of item ids.")
+            starts = self.known.history_starts
+            return Queries.of(rows, [self.known.history_items[starts[r] : starts[r + 1]] for r in rows])
+        if len(histories) != len(users):
+            raise BadSetting(f"{len(histories)} histories for {len(users)} users; give one each")
+        return Queries.of(rows, [np.array([self.items.row(key) for key in history], np.int64) for history in histories])
+
+    def recommend(
+        self,
+        users: Sequence[str],
+        k: int = 10,
+        histories: Sequence[Sequence[str]] | None = None,
+        exclude_seen: bool = True,
+        seed: int = 0,
+    ) -> list[Recommendation]:
+        """The k best items for each user; fewer where the catalogue has fewer.
+
+        A user of whom nothing is known gets what most people chose, and the note says so.
+        """
+        if k < 1:
+            raise BadSetting(f"k = {k} must be at least 1")
+        queries = self.ask(users, histories)
+        mask = queries.matrix(len(self.items)) if exclude_seen else None
+        blank = (np.diff(queries.history_starts) == 0) & self.scorer.personal
+        items, scores = topk.top(self.scorer, queries, min(k, len(self.items)), mask, seed=seed)
+        if blank.any():
+            plain, counts = topk.top(Popularity(self.popularity), queries, min(k, len(self.items)), mask, seed=seed)
+            items[blank], scores[blank] = plain[blank], counts[blank]
+        found = []
+        for b, user in enumerate(users):
+            live = items[b] >= 0
+            note = "nothing is known of this user: popular items, not personal" if blank[b] else ""
+            if not self.scorer.personal:
+                note = "popular items, the same for everybody"
+            keys = tuple(self.items.keys[i] for i in items[b][live])
+            found.append(Recommendation(user, keys, tuple(float(s) for s in scores[b][live]), note))
+        return found
+
+    def similar(self, items: Sequence[str], k: int = 10, seed: int = 0) -> list[Recommendation]:
+        """The k items most like each given one, by behaviour as this model sees it."""
+        rows = np.array([self.items.row(key) for key in items], np.int64)
+        queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
+        scorer = _Likeness(self.scorer)
+        found, scores = topk.top(scorer, queries, min(k, len(self.items)), queries.matrix(len(self.items)), seed=seed)
+        out = []
+        for b, key in enumerate(items):
+            live = found[b] >= 0
+            out.append(
+                Recommendation(
+                    key, tuple(self.items.keys[i] for i in found[b][live]), tuple(map(float, scores[b][live]))
+                )
+            )
+        return out
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """How often each item was chosen in the known histories. (I,) float32"""
+        return np.bincount(self.known.history_items, minlength=len(self.items)).astype(np.float32)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the model folder (safetensors and json); see saved.py."""
+        from penchant import saved
+
+        saved.write(self, Path(folder))
+
+
+@dataclass(frozen=True)
+class _Likeness:
+    scorer: Scorer
+
+    def score(self, queries: Queries) -> np.ndarray:
+        return self.scorer.likeness(queries.history_items)
+
+
+def settings_of(model: Any) -> dict[str, Any]:
+    """A model's settings as plain values; a nested model carries its name."""
+    found = {}
+    for f in fields(model):
+        value = getattr(model, f.name)
+        if isinstance(value, Model):
+            value = {"name": value.name, **settings_of(value)}
+        elif is_dataclass(value) and not isinstance(value, type):
+            value = asdict(value)
+        found[f.name] = value
+    return found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Torch's generator seeded for the time of `build`, where torch is in use at all."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,52 @@
+"""Bpr: matrix factorisation trained on pairs.
+
+Rendle, Freudenthaler, Gantner & Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from penchant import losses
+from penchant.batches import Triples
+from penchant.data import Interactions
+from penchant.model import Model
+from penchant.nn import Embedded, EmbeddingNet, pick, table
+
+__all__ = ["Bpr"]
+
+
+@dataclass(frozen=True)
+class Bpr(Model):
+    """x_ui = w_u . h_i (eq. 8); loss = mean -ln sigmoid(x_ui - x_uj) + l2 (||w_u||^2 + ||h_i||^2 + ||h_j||^2) (BPR-Opt).
+
+    **Departs from the paper**: minibatch Adam on the rows of the batch (`train.RowAdam`) in place of single-triple SGD.
+    """
+
+    dim: int = 64
+    l2: float = 1e-5
+    negatives: int = 1
+    name: ClassVar[str] = "bpr"
+
+    def build(self, train: Interactions) -> BprNet:
+        return BprNet(self, train)
+
+
+class BprNet(EmbeddingNet):
+    def __init__(self, model: Bpr, train: Interactions) -> None:
+        super().__init__(train, model.l2, model.negatives)
+        self.user = table(len(train.users), model.dim, by_rows=True)  # (U, d)
+        self.item = table(len(train.items), model.dim, by_rows=True)  # (I, d)
+
+    def embed(self) -> Embedded:
+        return Embedded(self.user, self.item)
+
+    def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
+        u = pick(vectors.users, batch.user)  # (B, d)
+        i, j = pick(vectors.items, batch.positive), pick(vectors.items, batch.negative)
+        if j.dim() == 3:
+            u, i = u[:, None], i[:, None]
+        return losses.bpr((u * i).sum(-1), (u * j).sum(-1))

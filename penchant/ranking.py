@@ -1,0 +1,190 @@
+"""evaluate(): rank the held-out items of every user, in full or among seeded candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from penchant import metrics, topk
+from penchant.data import Ids, Queries
+from penchant.errors import BadSetting
+from penchant.split import Split
+from penchant.topk import Scores
+
+__all__ = ["Candidates", "Evaluation", "Task", "evaluate", "metric_names"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Each held-out item is ranked among itself and items - 1 uniform items that the user chose in no part."""
+
+    items: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a model at test time.
+
+    mask: parts whose items cannot be recommended. history: parts that the model may know of the user. min_test: users
+    with fewer held-out items are not evaluated. only_cold: only the split's cold items compete. seed: of ties.
+    """
+
+    part: str = "test"
+    at: tuple[int, ...] = (10, 20)
+    mask: tuple[str, ...] = ("train", "valid")
+    history: tuple[str, ...] = ("train", "valid")
+    candidates: Candidates | None = None
+    min_test: int = 1
+    only_cold: bool = False
+    metrics: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.at or min(self.at) < 1:
+            raise BadSetting(f"[protocol] at = {list(self.at)} must be list lengths of at least 1, e.g. [10, 20]")
+        if self.part in self.history or self.part in self.mask:
+            raise BadSetting(f"[protocol] mask or history contains {self.part!r}, the part that is asked about")
+        if self.candidates is not None and self.candidates.items < 2:
+            raise BadSetting("[protocol] candidates must be at least 2: the held-out item and one other")
+        for name in self.metrics:
+            metrics.parse(name)
+
+    @property
+    def ranking(self) -> str:
+        """As printed beside every number."""
+        kind = "full" if self.candidates is None else f"candidates@{self.candidates.items}"
+        return kind + (" (cold items only)" if self.only_cold else "")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics of this task."""
+        return self.metrics or metric_names(self.at)
+
+
+def metric_names(at: Sequence[int]) -> tuple[str, ...]:
+    """Recall, NDCG, precision, hit and MRR at each length, and the uncut map, mrr and auc."""
+    return tuple(f"{m}@{k}" for m in ("recall", "ndcg", "precision", "hit", "mrr") for k in at) + ("map", "mrr", "auc")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Values of one fitted model on one task.
+
+    users: (B,) rows of those evaluated. per_user: metric -> (B,). items, scores: their top lists (B, max(at)), -1 where
+    a list ends early; empty for candidate ranking.
+    """
+
+    task: Task
+    ids: Ids
+    users: np.ndarray
+    per_user: dict[str, np.ndarray] = field(repr=False)
+    items: np.ndarray = field(repr=False)
+    scores: np.ndarray = field(repr=False)
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean over users."""
+        return {name: float(value.mean()) if len(value) else float("nan") for name, value in self.per_user.items()}
+
+
+def evaluate(
+    scorer: Scores, split: Split, task: Task | None = None, *, lists: bool = True, **settings: Any
+) -> Evaluation:
+    """Rank the held-out items of `task.part` for everyone with at least `min_test` of them.
+
+    settings: fields of Task, in place of one: evaluate(rec, split, part="test", at=(10, 20)).
+
+    Train-only masking and full ranking are the literature's protocol; the default also knows and masks valid. Raises
+    Diverged on NaN scores, BadSetting when nobody can be evaluated.
+    """
+    task = task or Task(**settings)
+    held = split.held(task.part)
+    if task.only_cold:
+        held = _only(held, _cold(split))
+    users = np.flatnonzero(np.diff(held.indptr) >= task.min_test)
+    if not len(users):
+        raise BadSetting(
+            f"no user has {task.min_test} held-out items in {task.part}; lower min_test or split otherwise"
+        )
+    queries = split.queries(task.part, task.history, users)
+    mask = split.known(task.mask).matrix()[users] if task.mask else None
+    only = _cold(split) if task.only_cold else None
+    k = max(task.at)
+    empty = np.zeros((len(users), 0))
+    if task.candidates is not None:
+        per_user = _among_candidates(scorer, split, task, queries, held[users])
+        return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
+    ranks = topk.ranks(scorer, queries, held[users], mask, only, task.seed)
+    per_user = metrics.per_user(task.names, ranks.query, ranks.rank, len(users), ranks.candidates)
+    if not lists:
+        return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
+    items, scores = topk.top(scorer, queries, k, mask, only, task.seed)
+    return Evaluation(task, split.users, users, per_user, items, scores)
+
+
+def _cold(split: Split) -> np.ndarray:
+    if split.cold is None:
+        raise BadSetting('cold items are asked for, but the split has none. Use:  split = { by = "cold_items" }')
+    only = np.zeros(len(split.items), bool)
+    only[split.cold] = True
+    return only
+
+
+def _only(held: sparse.csr_matrix, only: np.ndarray) -> sparse.csr_matrix:
+    kept = held.multiply(only[None, :].astype(np.float32)).tocsr()
+    kept.eliminate_zeros()
+    return kept
+
+
+def _among_candidates(
+    scorer: Scores, split: Split, task: Task, queries: Queries, held: sparse.csr_matrix
+) -> dict[str, np.ndarray]:
+    """Each held-out pair against its own candidates; a user's value is the mean over her pairs."""
+    assert task.candidates is not None
+    n = task.candidates.items
+    rng = np.random.default_rng(task.candidates.seed)
+    everything = split.known(("train", "valid", "test")).matrix()[queries.users]
+    if int(np.diff(everything.indptr).max()) + n - 1 > len(split.items):
+        raise BadSetting(f"candidates = {n}: some user chose so much that {n - 1} other items are not left")
+    query = np.repeat(np.arange(len(queries)), np.diff(held.indptr))
+    drawn = _strangers(everything, query, n - 1, rng)
+    rank = np.empty(len(query), np.int64)
+    for start in range(0, len(queries), 512):
+        rows = slice(start, min(start + 512, len(queries)))
+        score = scorer.score(queries.take(rows))
+        pair = np.arange(held.indptr[rows.start], held.indptr[rows.stop])
+        own = score[query[pair] - start, held.indices[pair]]
+        other = score[query[pair][:, None] - start, drawn[pair]]
+        # With t ties the item's place among them must be uniform: one uniform draw a pair, not a coin for each tie.
+        ties = (other == own[:, None]).sum(axis=1)
+        place = np.random.default_rng([task.seed, start]).integers(0, ties + 1)
+        rank[pair] = 1 + (other > own[:, None]).sum(axis=1) + place
+    alone = metrics.per_user(task.names, np.arange(len(query)), rank, len(query), np.full(len(query), n))
+    count = np.maximum(np.bincount(query, minlength=len(queries)), 1)
+    return {m: np.bincount(query, weights=v, minlength=len(queries)) / count for m, v in alone.items()}
+
+
+def _strangers(chosen: sparse.csr_matrix, query: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n distinct items for each entry of `query` that are not in that row of `chosen`. (M, n)"""
+    items = chosen.shape[1]
+    chosen.sort_indices()
+    rows = np.repeat(np.arange(chosen.shape[0]), np.diff(chosen.indptr)).astype(np.int64)
+    keys = rows * items + chosen.indices
+    drawn = rng.integers(0, items, (len(query), n))
+    while True:
+        key = query[:, None] * np.int64(items) + drawn
+        at = np.minimum(np.searchsorted(keys, key), max(len(keys) - 1, 0))
+        wrong = keys[at] == key if len(keys) else np.zeros(drawn.shape, bool)
+        order = np.argsort(drawn, axis=1, kind="stable")
+        ordered = np.take_along_axis(drawn, order, axis=1)
+        again = np.zeros(drawn.shape, bool)
+        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        wrong |= again
+        if not wrong.any():
+            return drawn
+        drawn[wrong] = rng.integers(0, items, int(wrong.sum()))

@@ -1,0 +1,199 @@
+"""Reasons: which choices of the user's history, and which words, speak for an item.
+
+A reason is read off the scorer itself. For a linear scorer the shares are exact; for learned factors they are those of
+the linear reading of the history (scorers.fold_in), and the sentence says no more than that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from penchant.catalog import Catalog
+from penchant.model import Recommender
+from penchant.scorers import ItemToItem
+
+__all__ = ["Evidence", "Reason", "explain"]
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_EMPTY = frozenset(
+    [
+        "the",
+        "and",
+        "for",
+        "with",
+        "from",
+        "that",
+        "this",
+        "his",
+        "her",
+        "are",
+        "was",
+        "were",
+        "have",
+        "has",
+        "had",
+        "its",
+        "their",
+        "they",
+        "them",
+        "who",
+        "what",
+        "when",
+        "where",
+        "which",
+        "will",
+        "into",
+        "out",
+        "over",
+        "under",
+        "than",
+        "then",
+        "but",
+        "not",
+        "all",
+        "any",
+        "can",
+        "one",
+        "two",
+        "our",
+        "your",
+        "you",
+        "she",
+        "him",
+        "been",
+        "being",
+        "only",
+        "also",
+        "more",
+        "most",
+        "very",
+        "about",
+        "after",
+        "before",
+        "between",
+        "through",
+        "while",
+        "because",
+        "there",
+        "here",
+        "such",
+        "each",
+        "other",
+        "some",
+        "these",
+        "those",
+        "just",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One earlier choice. weight: what it adds to the score, in the model's own terms."""
+
+    item_id: str
+    title: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an item stands in somebody's list. share: of the positive part of the score that the evidence carries.
+
+    exact: the weights add up to the score itself.
+    """
+
+    user_id: str
+    item_id: str
+    sentence: str
+    evidence: tuple[Evidence, ...] = ()
+    words: tuple[str, ...] = ()
+    share: float = 0.0
+    exact: bool = False
+
+
+def explain(
+    rec: Recommender,
+    user: str,
+    item: str,
+    catalog: Catalog | None = None,
+    history: tuple[str, ...] | None = None,
+    most: int = 2,
+) -> Reason:
+    """The reason for one user and one item. history: item keys, in place of what is known of the user.
+
+    Raises UnknownId.
+    """
+    queries = rec.ask([user], None if history is None else [history])
+    chosen, row = queries.history_items, rec.items.row(item)
+    if not rec.scorer.personal:
+        count = int(rec.popularity[row])
+        return Reason(user, item, f"{count} people here chose it; this list is the same for everybody.")
+    if not len(chosen):
+        count = int(rec.popularity[row])
+        return Reason(user, item, f"Nothing is known of this user; {count} people here chose it.")
+    weight = rec.scorer.carried(int(queries.users[0]), chosen, row)
+    weight = np.where(chosen == row, 0, weight)
+    best = [int(b) for b in np.argsort(-weight, kind="stable")[:most] if weight[b] > 0]
+    evidence = tuple(
+        Evidence(rec.items.keys[chosen[b]], _title(catalog, rec, int(chosen[b])), float(weight[b])) for b in best
+    )
+    if not evidence:
+        return Reason(
+            user, item, "No single earlier choice speaks for it; it is among the items this model gives most people."
+        )
+    share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
+    words = () if catalog is None else _common(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
+    return Reason(
+        user,
+        item,
+        _sentence(evidence, words, share, len(chosen)),
+        evidence,
+        words,
+        share,
+        isinstance(rec.scorer, ItemToItem),
+    )
+
+
+def _sentence(evidence: tuple[Evidence, ...], words: tuple[str, ...], share: float, of: int) -> str:
+    named = " and ".join(f"“{e.title}”" for e in evidence)
+    said = f"Because you chose {named}"
+    if of > len(evidence):
+        said += f": {share:.0%} of what speaks for it in your {of} choices"
+    if words:
+        said += f". Shared words: {', '.join(words)}"
+    return said + "."
+
+
+def _title(catalog: Catalog | None, rec: Recommender, row: int) -> str:
+    if catalog is None:
+        return rec.items.keys[row]
+    at = catalog.items.rows_by_key.get(rec.items.keys[row], -1)
+    return catalog.title(at) if at >= 0 else rec.items.keys[row]
+
+
+def _common(catalog: Catalog, item: str, evidence: tuple[str, ...], most: int = 4) -> tuple[str, ...]:
+    """Words of the item's text that an evidence item's text has too, the rarest in the catalogue first."""
+    bags, spread = _words(catalog)
+    of = catalog.items.rows_by_key
+    if item not in of:
+        return ()
+    near = set().union(*(bags[of[e]] for e in evidence if e in of)) if any(e in of for e in evidence) else set()
+    limit = max(2, len(bags) // 5)  # a word that a fifth of the catalogue has says nothing
+    shared = [w for w in bags[of[item]] & near if 2 <= spread[w] <= limit]
+    return tuple(sorted(shared, key=lambda w: (spread[w], w))[:most])
+
+
+@lru_cache(maxsize=4)
+def _words(catalog: Catalog) -> tuple[list[frozenset[str]], Counter[str]]:
+    """The words of each item's text and in how many items each word is."""
+    bags = [
+        frozenset() if text is None else frozenset(w.lower() for w in _WORD.findall(text)) - _EMPTY
+        for text in catalog.texts().values
+    ]
+    return bags, Counter(word for bag in bags for word in bag)

@@ -1,0 +1,272 @@
+"""Recipe: a claim in about fifteen lines of TOML, read into types. Misspellings fail here, before any work is done."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from penchant import metrics
+from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey
+from penchant.model import Model
+from penchant.models import by_name
+from penchant.ranking import Candidates, Task
+from penchant.training import Training
+
+__all__ = ["ClaimSpec", "InputSpec", "Recipe", "SplitSpec", "parse", "read"]
+
+SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How to part the data; k_core first keeps users and items with k choices."""
+
+    by: str = "by_ratio"
+    seed: int = 0
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    chronological: bool = False
+    share: float = 0.1
+    k_core: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.by not in SPLITS:
+            raise BadSetting(f"split.by = {self.by!r} is not known; choose one of: {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Where an input comes from.
+
+    from_: "catalog.text", "catalog.image", "items.COLUMN", "users.COLUMN" or "features/NAME"; several are joined.
+    origin: "external" for text columns that came with the data. missing: what stands in for gaps.
+    """
+
+    from_: tuple[str, ...]
+    encoder: str | None = None
+    origin: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.origin not in (None, "external"):
+            raise BadSetting(f'origin = {self.origin!r}: the only origin that can be declared is "external"')
+
+
+@dataclass(frozen=True)
+class ClaimSpec:
+    """A published value and how near counts as reproduced. leaks: the claim is known to rest on leakage."""
+
+    value: float
+    relative: float = 0.03
+    source: str = ""
+    leaks: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation."""
+
+    name: str
+    data: str
+    model: Model
+    paper: str = ""
+    interactions: str = "interactions"
+    min_rating: float | None = None
+    split: SplitSpec = SplitSpec()
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    training: Training = Training()
+    seeds: tuple[int, ...] = (0,)
+    task: Task = Task()
+    search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    claim: Mapping[str, ClaimSpec] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    """The TOML as read, with what was set on the command line."""
+
+    def with_settings(self, chosen: Mapping[str, Any]) -> Recipe:
+        """This recipe with some "section.key" replaced and no search."""
+        raw = _copied(self.raw)
+        raw.pop("search", None)
+        for key, value in chosen.items():
+            _put(raw, key, value)
+        return parse(raw, self.name)
+
+
+def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
+    """A recipe file, with `sets` such as "model.dim=32" put on top. Raises MissingFile, BadRecipe."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFile(f"no recipe {path}. See recipes/ for examples, e.g.  penchant run recipes/shop-lightgcn.toml")
+    text = path.read_text("utf-8")
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadRecipe(f"{path} is not valid TOML: {error}") from None
+    for item in sets:
+        key, _, value = item.partition("=")
+        if not value:
+            raise BadRecipe(f"--set {item}: write it as section.key=value, e.g.  --set model.dim=32")
+        _put(raw, key.strip(), _value(value.strip()))
+    try:
+        return parse(raw, path.stem)
+    except UnknownKey as error:
+        raise BadRecipe(f"{path}{_line(text, str(error))}: {error}") from None
+    except BadRecipe as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def parse(raw: Mapping[str, Any], name: str) -> Recipe:
+    """A recipe from TOML's tables. Raises UnknownKey, BadSetting, BadRecipe."""
+    known = {"paper", "data", "interactions", "min_rating", "split", "inputs", "model", "training", "protocol", "claim"}
+    for key in raw:
+        if key not in known | {"search"}:
+            raise UnknownKey("a recipe", key, known | {"search"})
+    for key in ("data", "model"):
+        if key not in raw:
+            example = 'data = "shop"' if key == "data" else '[model]\nname = "lightgcn"'
+            raise BadRecipe(f"the recipe lacks `{key}`. Add:  {example}")
+    training = dict(raw.get("training", {}))
+    seeds = _typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise BadSetting(f"[training] seeds = {list(seeds)} must be distinct and not empty, e.g. seeds = [0, 1, 2]")
+    return Recipe(
+        name=name,
+        data=_typed("data", str, raw["data"]),
+        model=_model(raw["model"], "[model]"),
+        paper=_typed("paper", str, raw.get("paper", "")),
+        interactions=_typed("interactions", str, raw.get("interactions", "interactions")),
+        min_rating=_typed("min_rating", float | None, raw.get("min_rating")),
+        split=_made("split", SplitSpec, raw.get("split", {})),
+        inputs={key: _input(key, value) for key, value in _table("[inputs]", raw.get("inputs", {})).items()},
+        training=_made("[training]", Training, training, hidden=("seed",)),
+        seeds=seeds,
+        task=_task(_table("[protocol]", raw.get("protocol", {}))),
+        search=_search(_table("[search]", raw.get("search", {})), raw),
+        claim={m: _claim(m, value) for m, value in _table("[claim]", raw.get("claim", {})).items()},
+        raw=raw,
+    )
+
+
+def _model(raw: Any, where: str) -> Model:
+    raw = dict(_table(where, raw))
+    if "name" not in raw:
+        raise BadRecipe(f'{where} lacks `name`, e.g. name = "lightgcn"')
+    cls = by_name(_typed(f"{where} name", str, raw.pop("name")))
+    for key, value in raw.items():
+        if isinstance(value, dict) and "name" in value:
+            raw[key] = _model(value, f"{where} {key}")
+    return _made(f"{where} {cls.name}", cls, raw)
+
+
+def _task(raw: Mapping[str, Any]) -> Task:
+    raw = dict(raw)
+    ranking = raw.pop("ranking", "full")
+    if isinstance(ranking, dict):
+        raw["candidates"] = _made(
+            "[protocol] ranking", Candidates, {**ranking, "items": ranking.get("candidates")}, ("candidates",)
+        )
+    elif ranking != "full":
+        raise BadSetting(f'[protocol] ranking = {ranking!r}: choose "full" or {{ candidates = 21, seed = 0 }}')
+    return _made("[protocol]", Task, raw, hidden=("part",))
+
+
+def _input(name: str, raw: Any) -> InputSpec:
+    raw = dict(_table(f"[inputs] {name}", raw))
+    if "from" not in raw:
+        raise BadRecipe(
+            f'[inputs] {name} lacks `from`, e.g. {name} = {{ from = "catalog.{name}", encoder = "minilm" }}'
+        )
+    given = raw.pop("from")
+    if "from_" in raw:
+        raise UnknownKey(f"[inputs] {name}", "from_", ["from", "encoder", "origin"])
+    return _made(f"[inputs] {name}", InputSpec, {**raw, "from_": (given,) if isinstance(given, str) else given})
+
+
+def _claim(metric: str, raw: Any) -> ClaimSpec:
+    metrics.parse(metric)
+    return _made(f"[claim] {metric}", ClaimSpec, {"value": raw} if isinstance(raw, int | float) else raw)
+
+
+def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    found = {}
+    for key, values in raw.items():
+        if not isinstance(values, list) or not values:
+            raise BadSetting(f'[search] "{key}" must list the values to choose from, e.g. "{key}" = [1e-6, 1e-5]')
+        if key.split(".")[0] not in ("model", "training") or "." not in key:
+            raise BadSetting(f'[search] "{key}": only model.* and training.* can be chosen on validation')
+        for value in values:  # every value must be one that the recipe could be run with
+            trial = _copied(whole)
+            trial.pop("search", None)
+            _put(trial, key, value)
+            parse(trial, "search")
+        found[key] = tuple(values)
+    return found
+
+
+def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = ()) -> Any:
+    """An instance of a dataclass from a TOML table, every value checked against the field's type."""
+    raw = _table(where, raw)
+    hints = typing.get_type_hints(cls)
+    names = {f.name: f for f in fields(cls) if f.name not in hidden}
+    shown = [name.rstrip("_") for name in names]
+    for key in raw:
+        if key not in names and not (cls is Candidates and key == "candidates"):
+            raise UnknownKey(where, key, shown)
+    for name, f in names.items():
+        if name not in raw and f.default is MISSING and f.default_factory is MISSING:
+            raise BadRecipe(f"{where} lacks `{name}`")
+    values = {}
+    for key, value in raw.items():
+        if key in names:
+            values[key] = value if isinstance(value, Model) else _typed(f"{where} {key}", hints[key], value)
+    return cls(**values)
+
+
+def _typed(where: str, hint: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        raise BadSetting(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+
+
+def _table(where: str, raw: Any) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise BadSetting(f"{where} must be a table, not {raw!r}")
+    return raw
+
+
+def _copied(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+
+
+def _put(raw: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        raw = raw.setdefault(part, {})
+        if not isinstance(raw, dict):
+            raise BadRecipe(f"--set {key}: `{part}` is not a table")
+    raw[last] = value
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _line(text: str, message: str) -> str:
+    """', line N' for the unknown key that a message names, where it stands in the file."""
+    found = re.search(r"no setting `([^`]+)`", message)
+    if found:
+        for number, line in enumerate(text.splitlines(), 1):
+            if (
+                re.search(rf"(^|[{{,\s\"\[]){re.escape(found[1])}[\"\]\s]*(=|\])", line)
+                or line.strip() == f"[{found[1]}]"
+            ):
+                return f", line {number}"
+    return ""

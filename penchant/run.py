@@ -1,0 +1,290 @@
+"""Run a recipe: data, split, inputs, search, one fit a seed, evaluation, report. Everything meets here.
+
+Each stage leaves what it made in the run folder, so a killed run goes on where it stopped: finished trials and seeds
+are kept, the seed in work continues from its last validation.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from penchant import inputs as making
+from penchant import metrics, runs, saved, tune
+from penchant.data import digest
+from penchant.errors import BadSetting, MissingFile
+from penchant.model import Recommender, settings_of
+from penchant.recipe import Recipe
+from penchant.report import Claim, DataFacts, Input, LmCost, Metric, Point, Protocol, Report, Seconds, write_whole
+from penchant.results import PerUser, TopLists
+from penchant.seeds import Log, Prepared, SeedResult, Silent, Watcher, one
+from penchant.store import Store
+from penchant.training import Validation
+
+__all__ = ["Run", "final", "prepare", "run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `run` leaves, in memory."""
+
+    folder: Path
+    report: Report
+    per_user: PerUser
+    top: TopLists
+    prepared: Prepared
+    recommender: Recommender
+    valid: float | None
+    """What the kept seed reached on valid."""
+
+
+def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepared:
+    """Data, split and inputs of a recipe. Raises the errors of what is missing, before anything is trained."""
+    watch = watch or Silent()
+    started = time.perf_counter()
+    watch.stage(f"reading {recipe.data}")
+    data = making.open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
+    split = making.make_split(data, recipe.split)
+    made = {}
+    for name, spec in recipe.inputs.items():
+        watch.stage(f"input {name}")
+        made[name] = making.make_input(name, spec, data, store, lambda _, done, total: watch.step(done, total))
+    recipe.model._bind(split.train, dict(made))  # a missing input is found here, not after a search
+    return Prepared(data, split, made, time.perf_counter() - started)
+
+
+def run(
+    recipe: Recipe,
+    out: Path,
+    store: Store,
+    watch: Watcher | None = None,
+    fresh: bool = False,
+    finish: Callable[[Run], None] | None = None,
+) -> Run:
+    """Run a recipe into `out`, or go on with it there.
+
+    finish: called with the result before the run counts as complete (report.html is made there). Raises BadSetting when
+    `out` holds another run and not `fresh`.
+    """
+    watch = watch or Silent()
+    ready = prepare(recipe, store, watch)
+    identity = digest(json.dumps(_essence(recipe), sort_keys=True, default=str), ready.data.hash, *_prints(ready))
+    _claim_folder(out, recipe, identity, fresh)
+    log = Log(out / "log.jsonl")
+    started = time.perf_counter()
+    chosen, trials = _search(recipe, ready, out, identity, watch, log)
+    searched = time.perf_counter() - started
+    recipe = recipe.with_settings(chosen) if chosen else recipe
+    done = [one(recipe, ready, out / "seeds" / str(seed), seed, watch, log) for seed in recipe.seeds]
+    best = int(np.argmax([-np.inf if seed.valid is None else seed.valid for seed in done]))
+    kept = saved.read(out / "seeds" / str(recipe.seeds[best]) / "model")
+    saved.write(kept, out / "model")
+    per_user = PerUser(
+        tuple(ready.split.users.keys[u] for u in done[0].users),
+        recipe.seeds,
+        {m: np.stack([seed.values[m] for seed in done]) for m in recipe.task.names},
+    )
+    top = TopLists(per_user.users, ready.split.items, done[best].items, done[best].scores)
+    report = _report(recipe, ready, per_user, done, best, searched if trials else 0.0, len(trials))
+    runs.write_items(ready.data.catalog, ready.split.items, out)
+    per_user.write(out)
+    top.write(out)
+    result = Run(out, report, per_user, top, ready, kept, done[best].valid)
+    if finish is not None:
+        finish(result)
+    report.write(out)  # last: a folder with report.json is complete
+    log.say("done", {m: value.mean for m, value in report.metrics.items()})
+    return result
+
+
+def final(
+    recipe: Recipe, out: Path, store: Store, watch: Watcher | None = None, source: Path | None = None
+) -> Recommender:
+    """Fit on train, valid and test together for a fixed number of epochs; there is nothing left to measure it on.
+
+    source: a finished run of the same recipe that says how many epochs and which settings; without it, and for models
+    that train by epochs, MissingFile.
+    """
+    watch = watch or Silent()
+    training = recipe.training
+    if source is not None and (source / "report.json").exists():
+        report = Report.read(source)
+        if report.epochs:
+            training = replace(training, epochs=report.epochs)
+        lock = json.loads((source / "chosen.json").read_text("utf-8")) if (source / "chosen.json").exists() else {}
+        recipe = recipe.with_settings(lock) if lock else recipe
+    elif source is not None:
+        raise MissingFile(
+            f"--final takes its settings and epochs from a finished run in {source}. First:  penchant run ..."
+        )
+    ready = prepare(recipe, store, watch)
+    everything = ready.split.known(("train", "valid", "test"))
+    watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
+    rec = recipe.model.fit(
+        everything,
+        None,
+        replace(training, seed=recipe.seeds[0]),
+        folder=out / "work",
+        progress=lambda curve: watch.step(len(curve.epoch), training.epochs),
+        **ready.inputs,
+    )
+    saved.write(rec, out / "model")
+    runs.write_items(ready.data.catalog, ready.split.items, out)
+    _write_lock(out, recipe, digest("final", json.dumps(_essence(recipe), sort_keys=True, default=str)))
+    shutil.rmtree(out / "work", ignore_errors=True)
+    return rec
+
+
+def _search(
+    recipe: Recipe, ready: Prepared, out: Path, identity: str, watch: Watcher, log: Log
+) -> tuple[dict[str, Any], list[tune.Trial]]:
+    """Settings chosen on valid with the first seed. The split that is searched on has no test part."""
+    if not recipe.search:
+        return {}, []
+    split = ready.split.without_test()
+    if not len(split.valid):
+        raise BadSetting("[search] chooses on the valid part, and this split has none")
+    total = len(tune.grid(recipe.search))
+
+    def measure(settings: dict[str, Any]) -> tuple[float, float]:
+        trial = recipe.with_settings(settings)
+        training = replace(trial.training, seed=recipe.seeds[0])
+        named = ", ".join(f"{key.split('.')[-1]}={value}" for key, value in settings.items())
+        watch.stage(f"search {named} ({total} settings)", training.epochs)
+        started = time.perf_counter()
+        rec = trial.model.fit(
+            split.train,
+            split.valid,
+            training,
+            folder=out / "search" / digest(json.dumps(settings, sort_keys=True))[:12],
+            progress=lambda curve: watch.step(curve.epoch[-1], training.epochs, f"valid {curve.best or 0:.4f}"),
+            **ready.inputs,
+        )
+        value = Validation.of(split.train, split.valid, training.select).value(rec)
+        seconds = time.perf_counter() - started
+        log.say("trial", {**settings, "valid": value, "seconds": seconds})
+        return value, seconds
+
+    best, trials = tune.search(recipe.search, measure, out, identity)
+    shutil.rmtree(out / "search", ignore_errors=True)
+    write_whole(out / "chosen.json", json.dumps(best).encode())
+    return best, trials
+
+
+def _report(
+    recipe: Recipe, ready: Prepared, per_user: PerUser, done: list[SeedResult], best: int, searched: float, trials: int
+) -> Report:
+    split, task = ready.split, recipe.task
+    found = {}
+    for name, values in per_user.values.items():
+        mean = values.mean(axis=0)
+        found[name] = Metric(
+            float(mean.mean()), metrics.bootstrap(mean, seed=0), tuple(float(v) for v in values.mean(axis=1))
+        )
+    epochs = [s.curve.best_epoch or len(s.curve.epoch) for s in done]
+    run_epochs = sum(len(s.curve.epoch) for s in done)
+    curves = sum(s.curve.seconds for s in done)
+    selected = f"valid {recipe.training.select}" if len(split.valid) else "nothing: fixed epochs"
+    if trials:
+        selected = f"{trials} settings and the epoch by valid {recipe.training.select}"
+    return Report(
+        model=recipe.model.name,
+        data=DataFacts(
+            ready.data.name,
+            ready.data.hash,
+            len(split.users),
+            len(split.items),
+            len(split.train),
+            len(split.valid),
+            len(split.test),
+        ),
+        protocol=Protocol(
+            task.part, task.ranking, task.mask, task.history, task.at, selected, "random", split.how, task.min_test
+        ),
+        users_evaluated=len(per_user.users),
+        metrics=found,
+        seconds=Seconds(
+            ready.seconds,
+            sum(s.train_seconds for s in done) + searched,
+            curves / run_epochs if run_epochs else 0.0,
+            sum(s.evaluate_seconds for s in done),
+        ),
+        epochs=round(float(np.median(epochs))),
+        parameters=done[best].parameters,
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        lm=LmCost(),
+        seeds=recipe.seeds,
+        versions=_versions(),
+        claim={m: Claim(c.value, c.relative, found[m].mean, c.source, c.leaks) for m, c in recipe.claim.items()}
+        or None,
+        paper=recipe.paper,
+        best_seed=recipe.seeds[best],
+        settings=settings_of(recipe.model),
+        training={k: v for k, v in vars(recipe.training).items() if k != "seed"},
+        inputs={n: Input(making.describe(recipe, n), f.hash[:12], f.source.external) for n, f in ready.inputs.items()},
+        notes=dict(ready.data.notes),
+        curve=tuple(
+            Point(s.seed, e, loss, v)
+            for s in done
+            for e, loss, v in zip(s.curve.epoch, s.curve.loss, s.curve.value, strict=True)
+        ),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("penchant", "numpy", "scipy", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _essence(recipe: Recipe) -> dict[str, Any]:
+    """What makes two runs the same work: everything but seeds, claims and the paper's name."""
+    raw = {key: value for key, value in recipe.raw.items() if key not in ("claim", "paper")}
+    if "training" in raw:
+        raw["training"] = {key: value for key, value in raw["training"].items() if key != "seeds"}
+    return raw
+
+
+def _prints(ready: Prepared) -> list[str]:
+    return [ready.split.train.hash, *(f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))]
+
+
+def _claim_folder(out: Path, recipe: Recipe, identity: str, fresh: bool) -> None:
+    """Make `out` this run's folder. Another run there is only replaced when asked for."""
+    lock = out / "run.json"
+    if lock.exists() and json.loads(lock.read_text("utf-8")).get("identity") != identity:
+        if not fresh:
+            raise BadSetting(
+                f"{out} holds another run (other settings, data or inputs). Choose another folder with --out DIR, "
+                "or replace it:  --fresh"
+            )
+        shutil.rmtree(out)
+    elif fresh and lock.exists():
+        shutil.rmtree(out)
+    elif out.exists() and not lock.exists() and any(out.iterdir()):
+        raise BadSetting(f"{out} is not empty and not a run folder. Choose another:  --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").unlink(missing_ok=True)
+    write_whole(lock, json.dumps({"identity": identity, "recipe": f"{recipe.name}.toml"}).encode())
+    _write_lock(out, recipe, identity)
+
+
+def _write_lock(out: Path, recipe: Recipe, identity: str) -> None:
+    """recipe.lock.toml: the recipe as run, with versions; it can be run again as it is."""
+    head = f"# run {identity[:12]}; " + "; ".join(f"{k} {v}" for k, v in _versions().items()) + "\n"
+    write_whole(out / "recipe.lock.toml", (head + tomli_w.dumps(dict(recipe.raw))).encode())

@@ -1,0 +1,88 @@
+"""The model folder: model.json, arrays.safetensors. Never pickle. Written beside and renamed, so never half there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from penchant.data import Ids, Queries
+from penchant.errors import BadModel, MissingFile
+from penchant.model import Recommender
+from penchant.scorers import SCORERS
+from penchant.training import Curve
+
+__all__ = ["FORMAT", "read", "write"]
+
+FORMAT = 1
+
+
+def write(rec: Recommender, folder: Path) -> None:
+    """Write `rec`; an older model at the same place is replaced only when the new one is complete."""
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    arrays = {f"scorer/{name}": np.ascontiguousarray(value) for name, value in rec.scorer.arrays().items()}
+    arrays["known/starts"], arrays["known/items"] = rec.known.history_starts, rec.known.history_items
+    save_file(arrays, partial / "arrays.safetensors")
+    (partial / "ids.json").write_text(json.dumps({"users": rec.users.keys, "items": rec.items.keys}), "utf-8")
+    head = {
+        "format": FORMAT,
+        "model": rec.name,
+        "settings": rec.settings,
+        "scorer": rec.scorer.kind,
+        "parameters": rec.parameters,
+        "curve": rec.curve.rows(),
+        "sha256": {name: _sha(partial / name) for name in ("arrays.safetensors", "ids.json")},
+    }
+    (partial / "model.json").write_text(json.dumps(head, indent=1), "utf-8")
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read(folder: Path | str) -> Recommender:
+    """The recommender saved in `folder`. Raises MissingFile, or BadModel when damaged or from a newer version."""
+    folder = Path(folder)
+    old = folder.with_name(folder.name + ".old")
+    if not folder.exists() and old.exists():
+        folder = old  # a kill between the two renames of `write`
+    if not (folder / "model.json").exists():
+        raise MissingFile(
+            f"no model in {folder}: model.json is not there. Train one:  penchant run RECIPE.toml --out DIR"
+        )
+    try:
+        head = json.loads((folder / "model.json").read_text("utf-8"))
+        version = head["format"]
+        if version > FORMAT:
+            raise BadModel(
+                f"the model in {folder} has format {version}; this Penchant reads up to {FORMAT}. Upgrade it."
+            )
+        for name, expected in head["sha256"].items():
+            if _sha(folder / name) != expected:
+                raise BadModel(f"{folder / name} is damaged (its hash is not the recorded one). Run the recipe again.")
+        arrays = load_file(folder / "arrays.safetensors")
+        ids = json.loads((folder / "ids.json").read_text("utf-8"))
+        kind = SCORERS[head["scorer"]]
+        curve = Curve.of(head["curve"])
+    except BadModel:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again.") from None
+    known = Queries(np.arange(len(ids["users"])), arrays["known/starts"], arrays["known/items"])
+    scorer = kind.of({name[7:]: value for name, value in arrays.items() if name.startswith("scorer/")})
+    users, items = Ids("user", tuple(ids["users"])), Ids("item", tuple(ids["items"]))
+    return Recommender(head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"])
+
+
+def _sha(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

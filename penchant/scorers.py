@@ -1,0 +1,177 @@
+"""Scorers: what training leaves behind. Plain arrays that score queries with numpy alone.
+
+Evaluation, `recommend` and the service all ask the same scorer, so what is measured is what is served, and nothing
+here needs torch. A scorer answers for known users by row and for strangers from the history in the query.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from penchant.data import Queries
+
+__all__ = ["SCORERS", "Factors", "ItemToItem", "Popularity", "Scorer", "fold_in"]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Scorer(ABC):
+    """Scores every item for a block of queries."""
+
+    kind: ClassVar[str]
+    personal: ClassVar[bool] = True
+
+    @abstractmethod
+    def score(self, queries: Queries) -> np.ndarray:
+        """(B, I) float32; higher is better. A user of row -1 is judged by her history alone."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything there is to save."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, arrays: Arrays) -> Scorer:
+        """The scorer that `arrays` came from."""
+
+    @abstractmethod
+    def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        """How much each history item speaks for `item`. (H,) float32, in the model's own terms."""
+
+    @abstractmethod
+    def likeness(self, items: np.ndarray) -> np.ndarray:
+        """Similarity of these items to all items by behaviour, as this model sees it. (B, I) float32"""
+
+
+@dataclass(frozen=True, eq=False)
+class Popularity(Scorer):
+    """The same list for everybody. count: (I,) choices in train."""
+
+    count: np.ndarray
+    kind: ClassVar[str] = "popularity"
+    personal: ClassVar[bool] = False
+
+    def score(self, queries: Queries) -> np.ndarray:
+        return np.repeat(self.count[None, :].astype(np.float32), len(queries), axis=0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"count": self.count}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Popularity:
+        return cls(arrays["count"])
+
+    def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        return np.zeros(len(history), np.float32)
+
+    def likeness(self, items: np.ndarray) -> np.ndarray:
+        return np.repeat(self.count[None, :].astype(np.float32), len(items), axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemToItem(Scorer):
+    """score = x @ weights, x the binary history. weights: (I, I), dense float32 or csr.
+
+    Knows users by their histories alone, so a stranger with three clicks is scored like anyone else.
+    """
+
+    weights: np.ndarray | sparse.csr_matrix
+    kind: ClassVar[str] = "item_to_item"
+
+    def score(self, queries: Queries) -> np.ndarray:
+        x = queries.matrix(self.weights.shape[0])
+        found = x @ self.weights
+        return np.asarray(found.toarray() if sparse.issparse(found) else found, np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        if isinstance(self.weights, np.ndarray):
+            return {"weights": self.weights}
+        w = self.weights
+        return {"data": w.data, "indices": w.indices, "indptr": w.indptr, "shape": np.array(w.shape)}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> ItemToItem:
+        if "weights" in arrays:
+            return cls(arrays["weights"])
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        return cls(sparse.csr_matrix(parts, shape=tuple(arrays["shape"].tolist())))
+
+    def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        column = self.weights[history, item]
+        return np.asarray(column.todense() if sparse.issparse(column) else column, np.float32).reshape(-1)
+
+    def likeness(self, items: np.ndarray) -> np.ndarray:
+        rows = self.weights[items]
+        return np.asarray(rows.toarray() if sparse.issparse(rows) else rows, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Factors(Scorer):
+    """score = user . item + bias.
+
+    user: (U, d); item: (I, d); bias: (I,); fold: (I, d), see `fold_in`: a stranger's vector is the sum of her items'
+    rows of `fold` over the square root of their number.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    bias: np.ndarray
+    fold: np.ndarray
+    kind: ClassVar[str] = "factors"
+
+    def vectors(self, queries: Queries) -> np.ndarray:
+        """User vectors of the queries. (B, d)"""
+        known = np.where(queries.users[:, None] >= 0, self.user[np.maximum(queries.users, 0)], 0)
+        if (queries.users >= 0).all():
+            return known
+        length = np.maximum(np.diff(queries.history_starts), 1)[:, None]
+        folded = (queries.matrix(len(self.item)) @ self.fold) / np.sqrt(length)
+        return np.where(queries.users[:, None] >= 0, known, folded).astype(np.float32)
+
+    def score(self, queries: Queries) -> np.ndarray:
+        found = self.vectors(queries) @ self.item.T
+        if self.bias.any():
+            found += self.bias
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"user": self.user, "item": self.item, "bias": self.bias, "fold": self.fold}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Factors:
+        return cls(arrays["user"], arrays["item"], arrays["bias"], arrays["fold"])
+
+    def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        return (self.fold[history] @ self.item[item]) / np.float32(np.sqrt(max(len(history), 1)))
+
+    @cached_property
+    def _unit(self) -> np.ndarray:
+        return self.item / np.maximum(np.linalg.norm(self.item, axis=1, keepdims=True), 1e-12)
+
+    def likeness(self, items: np.ndarray) -> np.ndarray:
+        return self._unit[items] @ self._unit.T
+
+
+def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:
+    """Item rows whose sum over a history, divided by the root of its length, best gives back trained users. (I, d)
+
+    The d x d map W is the ridge solution of (D^-1/2 X V) W = U over users with a history; fold = V W. It makes any
+    factor model answer for people it was not trained on, at the cost of one small least-squares problem.
+    """
+    length = np.asarray(history.sum(axis=1)).reshape(-1)
+    has = length > 0
+    mean = np.asarray(history[has] @ item, np.float64) / np.sqrt(length[has])[:, None]
+    gram = mean.T @ mean
+    gram[np.diag_indices_from(gram)] += ridge * (np.trace(gram) / len(gram) + 1e-12)
+    mapped = np.linalg.solve(gram, mean.T @ user[has].astype(np.float64))
+    return (item.astype(np.float64) @ mapped).astype(np.float32)
+
+
+SCORERS: dict[str, type[Scorer]] = {s.kind: s for s in (Popularity, ItemToItem, Factors)}

@@ -1,0 +1,91 @@
+"""What the command line shows: progress bars, tables of recommendations, text that is safe to print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import progress as rich_progress
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from penchant.catalog import Catalog
+from penchant.reasons import Reason
+from penchant.model import Recommendation
+
+__all__ = ["Bars", "bars", "console", "listing", "out", "plain"]
+
+console = Console(stderr=True)
+"""For people: progress and messages, on standard error."""
+
+out = Console()
+"""For results, on standard output."""
+
+
+class Bars:
+    """Draws a run's stages as bars; without a terminal, one line a stage; without a voice, nothing."""
+
+    def __init__(self, drawn: rich_progress.Progress | None, quiet: bool) -> None:
+        self.drawn, self.quiet = drawn, quiet
+        self.task: rich_progress.TaskID | None = None
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        if self.drawn is not None:
+            self.close()
+            self.task = self.drawn.add_task(plain(name), total=total, note="")
+        elif not self.quiet:
+            print(f"penchant: {name}", file=sys.stderr, flush=True)
+
+    def step(self, done: int, total: int | None = None, note: str = "") -> None:
+        if self.drawn is not None and self.task is not None:
+            self.drawn.update(self.task, completed=done, total=total, note=plain(note))
+
+    def close(self) -> None:
+        """The current stage is over, whatever it had announced."""
+        if self.drawn is not None and self.task is not None:
+            done = max(self.drawn.tasks[self.drawn.task_ids.index(self.task)].completed, 1)
+            self.drawn.update(self.task, total=done, completed=done)
+            self.drawn.stop_task(self.task)
+
+
+@contextmanager
+def bars(quiet: bool = False) -> Iterator[Bars]:
+    """Bars for the time of a run."""
+    if quiet or not console.is_terminal:
+        yield Bars(None, quiet)
+        return
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(bar_width=24),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(compact=True),
+        rich_progress.TextColumn("[dim]{task.fields[note]}"),
+    )
+    with rich_progress.Progress(*columns, console=console) as drawn:
+        made = Bars(drawn, quiet)
+        yield made
+        made.close()
+
+
+def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] = (), title: str = "") -> Table:
+    """A list of items as a table, with reasons where given."""
+    table = Table(title=plain(title), caption=plain(found.note) or None, title_justify="left", show_lines=bool(reasons))
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("item", style="bold", max_width=40)
+    table.add_column("id", style="dim", overflow="fold", max_width=14)
+    table.add_column("score", justify="right")
+    if reasons:
+        table.add_column("why", ratio=1)
+    for place, (key, score) in enumerate(zip(found.items, found.scores, strict=True)):
+        row = catalog.items.rows_by_key.get(key, -1)
+        cells = [str(place + 1), plain(catalog.title(row) if row >= 0 else key), plain(key), f"{score:.3f}"]
+        table.add_row(*cells, *([plain(reasons[place].sentence)] if reasons else []))
+    return table
+
+
+def plain(text: str) -> str:
+    """Untrusted text for a terminal: no markup, no control characters."""
+    return escape("".join(c if c.isprintable() else " " for c in text))

@@ -1,0 +1,97 @@
+"""How long and how fast to train, and how to choose the best epoch. No torch here: settings only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penchant import metrics, topk
+from penchant.data import Interactions
+from penchant.errors import BadSetting
+from penchant.split import Split
+
+__all__ = ["Curve", "Training", "Validation"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of one training run.
+
+    validate_every: epochs between validations. patience: validations without gain before stopping. select: the metric
+    on valid that chooses the epoch. device: "auto" (a GPU if there is one), "cpu", "cuda".
+    """
+
+    epochs: int = 300
+    batch_size: int = 2048
+    learning_rate: float = 1e-3
+    validate_every: int = 3
+    patience: int = 5
+    select: str = "recall@20"
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise BadSetting(f"[training] {name} = {getattr(self, name)} must be at least 1")
+        if not self.learning_rate > 0:
+            raise BadSetting(f"[training] learning_rate = {self.learning_rate} must be above 0")
+        metrics.parse(self.select)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What training printed: one row an epoch."""
+
+    epoch: tuple[int, ...] = ()
+    loss: tuple[float, ...] = ()
+    value: tuple[float | None, ...] = ()
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+    def add(self, epoch: int, loss: float, value: float | None, best_epoch: int, seconds: float) -> Curve:
+        return Curve((*self.epoch, epoch), (*self.loss, loss), (*self.value, value), best_epoch, seconds)
+
+    def rows(self) -> list[list[float | None]]:
+        """For json; `of` takes it back."""
+        head: list[list[float | None]] = [[self.best_epoch, self.seconds]]
+        return head + [list(row) for row in zip(self.epoch, self.loss, self.value, strict=True)]
+
+    @staticmethod
+    def of(rows: Sequence[Sequence[float | None]]) -> Curve:
+        (best, seconds), body = rows[0], rows[1:]
+        epoch = tuple(int(row[0] or 0) for row in body)
+        loss = tuple(float(row[1]) for row in body if row[1] is not None)
+        return Curve(epoch, loss, tuple(row[2] for row in body), int(best or 0), float(seconds or 0))
+
+    @property
+    def best(self) -> float | None:
+        """The chosen epoch's validation value."""
+        values = [v for v in self.value if v is not None]
+        return max(values) if values else None
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """One number on the valid part: train items masked, histories from train, all items ranked."""
+
+    split: Split
+    select: str
+    min_held: int = 1
+
+    @staticmethod
+    def of(train: Interactions, valid: Interactions, select: str) -> Validation:
+        """Raises BadSetting when there is nothing to validate on."""
+        if not len(valid):
+            raise BadSetting("the valid part is empty: choose a split with one, or pass valid=None for fixed epochs")
+        return Validation(Split(train, valid, valid.take(np.zeros(0, np.int64))), select)
+
+    def value(self, scorer: topk.Scores) -> float:
+        """Mean over users with something in valid."""
+        queries = self.split.queries("valid", ("train",))
+        held, mask = self.split.held("valid")[queries.users], self.split.train.matrix()[queries.users]
+        ranks = topk.ranks(scorer, queries, held, mask)
+        found = metrics.per_user([self.select], ranks.query, ranks.rank, len(queries), ranks.candidates)
+        return float(np.mean(found[self.select]))
