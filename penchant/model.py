@@ -93,7 +93,7 @@ class Model(ABC):
             from penchant import train as loop
 
             parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-            prints = [f"{name}:{value.hash}" for name, value in sorted(bound.items()) if isinstance(value, Features)]
+            prints = [f"{name}:{_print(value)}" for name, value in sorted(bound.items())]
             where = "" if valid is None else valid.hash
             identity = digest(repr(self), repr(training), train.hash, where, *prints)
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
@@ -113,6 +113,12 @@ class Model(ABC):
                 raise MissingInput(_ask(self.name, "image", inputs))
             if not need.many and not need.optional and need.name not in inputs:
                 raise MissingInput(_ask(self.name, need.name, inputs))
+        for name, value in inputs.items():
+            if name not in names and (isinstance(value, Graph) or value.ids.kind != "item"):
+                kind = "a graph" if isinstance(value, Graph) else f"vectors of {value.ids.kind}s"
+                raise Misaligned(
+                    f"input `{name}` is {kind}; {self.name} takes vectors of items. Remove it from [inputs]."
+                )
         return {name: _checked(name, value, train) for name, value in inputs.items()}
 
     asks_for_features: ClassVar[bool] = False
@@ -127,15 +133,26 @@ def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:
     )
 
 
+def _print(value: Input) -> str:
+    """Hash of an input's content; rows are those of train already."""
+    if isinstance(value, Features):
+        return value.hash
+    return digest(value.rows.kind, value.cols.kind, value.matrix.indptr, value.matrix.indices, value.matrix.data)
+
+
 def _checked(name: str, value: Input, train: Interactions) -> Input:
+    seen = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
+    for origin in seen:
+        if origin is not None and origin != train.hash:
+            raise Leak(
+                f"`{name}` was written from interactions {origin[:8]}, but this split's train part is {train.hash[:8]}. "
+                "Rebuild it from this split's train part:  penchant enrich ..."
+            )
     if isinstance(value, Graph):
+        for ids in (value.rows, value.cols):
+            if ids != (train.users if ids.kind == "user" else train.items):
+                raise Misaligned(f"input `{name}`: a graph of other {ids.kind}s than these interactions. Make it anew.")
         return value
-    origin = value.source.interactions
-    if origin is not None and origin != train.hash:
-        raise Leak(
-            f"`{name}` was written from interactions {origin[:8]}, but this split's train part is {train.hash[:8]}. "
-            "Rebuild it from this split's train part:  penchant enrich ..."
-        )
     try:
         return align(value, train.users if value.ids.kind == "user" else train.items)
     except Misaligned as error:

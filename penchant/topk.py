@@ -16,11 +16,11 @@ from scipy import sparse
 from penchant.data import Queries
 from penchant.errors import Diverged
 
-__all__ = ["Ranks", "Scores", "ranks", "top"]
+__all__ = ["Ranks", "Scores", "finite", "ranks", "top"]
 
 
 class Scores(Protocol):
-    """Anything that scores all items for a block of queries."""
+    """Anything that scores all items for a block of queries. What it gives back is written to, unless it is a view."""
 
     def score(self, queries: Queries) -> np.ndarray: ...
 
@@ -62,7 +62,7 @@ def ranks(
         live = np.isfinite(own)
         query, item, own = query[live], item[live], own[live]
         candidates[rows] = _row_sums(score > -np.inf)
-        rank = _compared(score, query, item, own, queries.users[rows], seed, rows.start)
+        rank = _compared(score, query, item, own, _who(queries.take(rows)), seed)
         found.append((query + rows.start, item, rank))
     if not found:
         none = np.zeros(0, np.int64)
@@ -93,7 +93,7 @@ def top(
         chosen = np.flatnonzero(score >= np.maximum(kth, np.finfo(np.float32).min)[:, None])
         query, item = chosen // n, chosen % n
         value = score.reshape(-1)[chosen]
-        key = _tie_key(seed, _who(queries.users[rows], rows.start)[query], item)
+        key = _tie_key(seed, _who(queries.take(rows))[query], item)
         order = np.lexsort((key, -value, query))
         query, item, value = query[order], item[order], value[order]
         place = np.arange(len(query)) - np.searchsorted(query, query)
@@ -109,10 +109,9 @@ def _blocks(
     """Blocks of scores with -inf where an item cannot be recommended."""
     for start in range(0, len(queries), block):
         rows = slice(start, min(start + block, len(queries)))
-        score = np.ascontiguousarray(scorer.score(queries.take(rows)), np.float32)
-        # A sum is NaN or infinite as soon as any score is, and costs no temporary.
-        if not np.isfinite(score.sum()) and not np.isfinite(score).all():
-            raise Diverged("the model scored NaN or infinity; train again with a smaller learning_rate")
+        score = finite(scorer, queries.take(rows))
+        if score.base is not None or not score.flags.writeable:
+            score = score.copy()
         if mask is not None:
             part = mask[rows]
             score[np.repeat(np.arange(len(score)), np.diff(part.indptr)), part.indices] = -np.inf
@@ -121,8 +120,21 @@ def _blocks(
         yield rows, score
 
 
+def finite(scorer: Scores, queries: Queries) -> np.ndarray:
+    """(B, I) float32. Raises Diverged on NaN or infinity."""
+    score = np.ascontiguousarray(scorer.score(queries), np.float32)
+    # A sum is NaN or infinite as soon as any score is, and costs no temporary.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = score.sum()
+    if not np.isfinite(total) and not np.isfinite(score).all():
+        raise Diverged(
+            "the model scored NaN or infinity. Train again with a smaller step:  --set training.learning_rate=0.0001"
+        )
+    return score
+
+
 def _compared(
-    score: np.ndarray, query: np.ndarray, item: np.ndarray, own: np.ndarray, users: np.ndarray, seed: int, start: int
+    score: np.ndarray, query: np.ndarray, item: np.ndarray, own: np.ndarray, who: np.ndarray, seed: int
 ) -> np.ndarray:
     """1 + items above + tied items whose random key is smaller. (M,)"""
     rank = np.empty(len(query), np.int64)
@@ -135,9 +147,9 @@ def _compared(
         tied = np.flatnonzero(_row_sums(equal) > 1)
         if len(tied):
             pair, other = np.nonzero(equal[tied])
-            who = _who(users, start)[query[part][tied]]
-            mine = _tie_key(seed, who, item[part][tied])
-            before = _tie_key(seed, who[pair], other) < mine[pair]
+            asker = who[query[part][tied]]
+            mine = _tie_key(seed, asker, item[part][tied])
+            before = _tie_key(seed, asker[pair], other) < mine[pair]
             above[tied] += np.bincount(pair, weights=before, minlength=len(tied)).astype(np.int64)
         rank[part] = 1 + above
     return rank
@@ -149,12 +161,21 @@ def _row_sums(flags: np.ndarray) -> np.ndarray:
     return flags.view(np.uint8).sum(axis=1, dtype=narrow).astype(np.int64)
 
 
-def _who(users: np.ndarray, start: int) -> np.ndarray:
-    """A number for each query in the tie key: the user's row, or the place in the queries for strangers."""
-    return np.where(users >= 0, users, start + np.arange(len(users)) + (1 << 40))
+def _who(queries: Queries) -> np.ndarray:
+    """A number for each query in the tie key: the user's row, or a hash of the history for strangers. (B,) uint64
+
+    So a stranger's list is the same whoever else is asked about in the same call.
+    """
+    row = queries.users.astype(np.uint64)
+    if (queries.users >= 0).all():
+        return row
+    each = _tie_key(1, np.uint64(0), queries.history_items)
+    starts = queries.history_starts
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(each, dtype=np.uint64)])  # wraps, and back again
+    return np.where(queries.users >= 0, row, sums[starts[1:]] - sums[starts[:-1]])
 
 
-def _tie_key(seed: int, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+def _tie_key(seed: int, user: np.ndarray | np.uint64, item: np.ndarray) -> np.ndarray:
     """splitmix64 of (seed, user, item). (n,) uint64"""
     with np.errstate(over="ignore"):
         x = user.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + item.astype(np.uint64)

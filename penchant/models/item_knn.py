@@ -24,6 +24,8 @@ class ItemKnn(Model):
     """s_ij = |U_i n U_j| / (sqrt(|U_i| |U_j|) + shrink), the `neighbours` largest per item kept.
 
     score(u, i) = sum of s_ji over the items j that u chose.
+    **Departs from the paper**: shrinkage (0 gives the plain cosine); similarities are summed, where the paper predicts a
+    rating and divides by them.
     """
 
     neighbours: int = 100
