@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from penchant.data import Ids, Interactions, Queries
-from penchant.errors import BadSetting, BadTable
+from penchant.errors import BadSetting, BadTable, Misaligned
 
 __all__ = ["PARTS", "Split", "by_ratio", "by_time", "cold_items", "given", "k_core", "leave_last_out"]
 
@@ -63,17 +63,19 @@ class Split:
     ) -> Queries:
         """Who is asked about in `part` (or these users), with the histories that `history` allows, oldest first.
 
-        Raises BadSetting when the history would contain the part that is asked about.
+        Equal timestamps: an earlier part comes first. A user of row -1 has no history. Raises BadSetting when the
+        history would contain the part that is asked about.
         """
         if part in history:
             raise BadSetting(f'history = {list(history)} would show the answers: it contains "{part}". Leave it out.')
         if users is None:
             users = np.unique(self.part(part).user)
+        users = np.asarray(users, np.int64)
         starts, items = self._histories[tuple(history)] if tuple(history) in self._histories else self._history(history)
-        lengths = starts[users + 1] - starts[users]
+        lengths = np.where(users >= 0, starts[users + 1] - starts[users], 0)
         new_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         at = np.repeat(starts[users] - new_starts[:-1], lengths) + np.arange(new_starts[-1])
-        return Queries(np.asarray(users, np.int64), new_starts, items[at])
+        return Queries(users, new_starts, items[at])
 
     @cached_property
     def _histories(self) -> dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]]:
@@ -82,6 +84,10 @@ class Split:
     def _history(self, history: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         known = self.known(history)
         order = known.order()
+        if known.time is not None and history:
+            # A split has already decided which of several choices at one moment comes last; histories agree with it.
+            stage = np.concatenate([np.full(len(self.part(name)), PARTS.index(name)) for name in history])
+            order = order[np.lexsort((stage[order], known.time[order], known.user[order]))]
         starts = np.searchsorted(known.user[order], np.arange(len(self.users) + 1))
         self._histories[tuple(history)] = (starts, known.item[order].astype(np.int64))
         return self._histories[tuple(history)]
@@ -90,13 +96,15 @@ class Split:
 def given(interactions: Interactions, parts: np.ndarray | None) -> Split:
     """The split that came with the data: 0 train, 1 valid, 2 test.
 
-    Raises BadTable when there is no such column or it holds other values.
+    Raises BadTable when there is no such column or it holds other values, Misaligned on a wrong number of rows.
     """
     if parts is None:
         raise BadTable(
             'these interactions have no `split` column. Choose another: split = { by = "by_ratio", seed = 0 }'
         )
     parts = np.asarray(parts)
+    if len(parts) != len(interactions):
+        raise Misaligned(f"the `split` column has {len(parts)} rows for {len(interactions)} interactions")
     odd = np.setdiff1d(np.unique(parts), [0, 1, 2])
     if len(odd):
         raise BadTable(f"the `split` column holds {odd[:3].tolist()}; it may hold 0 (train), 1 (valid), 2 (test)")
@@ -119,19 +127,20 @@ def by_ratio(
 ) -> Split:
     """Each user's choices in these shares, at random (seeded) or, if chronological, oldest to train.
 
-    Train gets floor(n * first), valid floor(n * second), test the rest; a user with a single choice is train.
+    Train gets floor(n * first) but at least one, valid floor(n * second), test the rest; with a share of 0 for test,
+    valid gets the rest.
     """
     train, valid, test = _ratios(ratios)
-    del test
     n = np.bincount(interactions.user, minlength=len(interactions.users))[interactions.user]
     if chronological:
         place = n - 1 - _from_end(interactions, seed)
     else:
         shuffled = np.lexsort((np.random.default_rng(seed).permutation(len(interactions)), interactions.user))
         place = _places(interactions.user, shuffled)
-    # Shares are floored with a hair added, so that 0.6 * 5 is 3 and not 2.
+    # Shares are floored with a hair added, so that 0.29 * 100 is 29 and not 28.
     first = np.maximum(np.floor(n * train + 1e-9), 1)
-    part = np.where(place < first, 0, np.where(place < np.maximum(first, np.floor(n * (train + valid) + 1e-9)), 1, 2))
+    second = first + np.floor(n * valid + 1e-9) if test else n
+    part = np.where(place < first, 0, np.where(place < second, 1, 2))
     kind = "chronological" if chronological else "random"
     return _parts(interactions, part, f"by_ratio {tuple(ratios)} {kind} seed={seed}")
 
@@ -148,7 +157,8 @@ def by_time(interactions: Interactions, ratios: Sequence[float] = (0.8, 0.1, 0.1
     # Whole moments stay together, so nothing in train is as late as anything held out.
     ordered = np.sort(time)
     n = len(ordered)
-    first, second = (ordered[min(n - 1, int(n * share))] for share in (train, train + valid))
+    places = (int(n * share + 1e-9) for share in (train, train + valid))
+    first, second = (ordered[place] if place < n else np.inf for place in places)
     part = np.where(time < first, 0, np.where(time < second, 1, 2))
     return _parts(interactions, part, f"by_time {tuple(ratios)}")
 
