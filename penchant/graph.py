@@ -134,8 +134,7 @@ def blend(parts: Sequence[tuple[float, Graph]]) -> Graph:
             raise Misaligned("graphs of different users or items cannot be blended; make both from the same ids")
         if not np.isfinite(weight):
             raise BadSetting(f"blend: a weight is {weight}; weights must be finite numbers")
-        total = total + weight * graph.matrix.astype(np.float64)
-    total.eliminate_zeros()
+        total = total + weight * graph.matrix.astype(np.float64)  # a sum of sparse tables stores no zeros
     return Graph(first.rows, first.cols, total, tuple(h for _, graph in parts for h in graph.interactions))
 
 

@@ -248,6 +248,16 @@ def test_interval_identities_spelled_out(seed: int, k1: int, more: int) -> None:
     assert hit[1] / k2 - small <= mrr[1] <= hit[1] + small
 
 
+@pytest.mark.parametrize(("rank", "too_much"), [(6, 0.001), (10, -0.001)])
+@pytest.mark.parametrize("kind", ["ndcg", "mrr"])
+def test_interval_identities_are_tight(rank: int, too_much: float, kind: str) -> None:
+    """Everyone's target enters the ten at its first or last new place: the bound is met, and any more is caught."""
+    gain = 1 / LOG(rank + 1) if kind == "ndcg" else 1 / rank
+    values = {"hit@5": 0.0, "hit@10": 1.0, f"{kind}@5": 0.0, f"{kind}@10": gain}
+    assert metrics.check_identities(values) == ()
+    assert len(metrics.check_identities(values | {f"{kind}@10": gain + too_much})) == 1
+
+
 PUBLISHED = {  # recall@5, ndcg@5, recall@10, ndcg@10 on Amazon Beauty; the TIGER paper, NeurIPS 2023
     "GRU4Rec": (0.0164, 0.0099, 0.0283, 0.0137),
     "BERT4Rec": (0.0203, 0.0124, 0.0347, 0.0170),
