@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from scipy import sparse
 
 from penchant import metrics, topk
 from penchant.data import Ids, Queries
-from penchant.errors import BadSetting
+from penchant.errors import BadSetting, Leak, Misaligned
+from penchant.model import Recommender
 from penchant.split import Split
 from penchant.topk import Scores
 
@@ -51,6 +52,8 @@ class Task:
             raise BadSetting(f"[protocol] mask or history contains {self.part!r}, the part that is asked about")
         if self.candidates is not None and self.candidates.items < 2:
             raise BadSetting("[protocol] candidates must be at least 2: the held-out item and one other")
+        if self.candidates is not None and self.only_cold:
+            raise BadSetting("[protocol] only_cold ranks all cold items; leave out either it or candidates")
         for name in self.metrics:
             metrics.parse(name)
 
@@ -97,12 +100,14 @@ def evaluate(
 ) -> Evaluation:
     """Rank the held-out items of `task.part` for everyone with at least `min_test` of them.
 
-    settings: fields of Task, in place of one: evaluate(rec, split, part="test", at=(10, 20)).
+    settings: fields of Task, e.g. evaluate(rec, split, part="test", at=(10, 20)).
 
     Train-only masking and full ranking are the literature's protocol; the default also knows and masks valid. Raises
-    Diverged on NaN scores, BadSetting when nobody can be evaluated.
+    Diverged on NaN scores, BadSetting when nobody can be evaluated, Leak when the model was trained on what is asked.
     """
-    task = task or Task(**settings)
+    task = replace(task or Task(), **settings)
+    if isinstance(scorer, Recommender):
+        _check_seen(scorer, split, task.part)
     held = split.held(task.part)
     if task.only_cold:
         held = _only(held, _cold(split))
@@ -125,6 +130,20 @@ def evaluate(
         return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
     items, scores = topk.top(scorer, queries, k, mask, only, task.seed)
     return Evaluation(task, split.users, users, per_user, items, scores)
+
+
+def _check_seen(rec: Recommender, split: Split, part: str) -> None:
+    """Raises Misaligned for a model of other users or items, Leak for one that was trained on held-out choices."""
+    for mine, theirs in ((rec.users, split.users), (rec.items, split.items)):
+        if mine != theirs:
+            raise Misaligned(f"{rec.name} was fitted on other {mine.kind}s than this split has. Fit it on split.train.")
+    held = split.held(part)
+    seen = rec.known.matrix(len(rec.items)).multiply(held).nnz
+    if seen and part != "train":
+        raise Leak(
+            f"{rec.name} was trained on {seen} of the {held.nnz} held-out choices of {part}: it was fitted on another "
+            "split or on everything. Fit it on this split's train part:  fit(split.train, split.valid)"
+        )
 
 
 def _cold(split: Split) -> np.ndarray:
@@ -156,7 +175,7 @@ def _among_candidates(
     rank = np.empty(len(query), np.int64)
     for start in range(0, len(queries), 512):
         rows = slice(start, min(start + 512, len(queries)))
-        score = scorer.score(queries.take(rows))
+        score = topk.finite(scorer, queries.take(rows))
         pair = np.arange(held.indptr[rows.start], held.indptr[rows.stop])
         own = score[query[pair] - start, held.indices[pair]]
         other = score[query[pair][:, None] - start, drawn[pair]]
@@ -176,15 +195,18 @@ def _strangers(chosen: sparse.csr_matrix, query: np.ndarray, n: int, rng: np.ran
     rows = np.repeat(np.arange(chosen.shape[0]), np.diff(chosen.indptr)).astype(np.int64)
     keys = rows * items + chosen.indices
     drawn = rng.integers(0, items, (len(query), n))
-    while True:
-        key = query[:, None] * np.int64(items) + drawn
+    left = np.arange(len(query))  # those that still hold a chosen item or one twice
+    while len(left):
+        part = drawn[left]
+        key = query[left, None] * np.int64(items) + part
         at = np.minimum(np.searchsorted(keys, key), max(len(keys) - 1, 0))
-        wrong = keys[at] == key if len(keys) else np.zeros(drawn.shape, bool)
-        order = np.argsort(drawn, axis=1, kind="stable")
-        ordered = np.take_along_axis(drawn, order, axis=1)
-        again = np.zeros(drawn.shape, bool)
+        wrong = keys[at] == key if len(keys) else np.zeros(part.shape, bool)
+        order = np.argsort(part, axis=1, kind="stable")
+        ordered = np.take_along_axis(part, order, axis=1)
+        again = np.zeros(part.shape, bool)
         np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
         wrong |= again
-        if not wrong.any():
-            return drawn
-        drawn[wrong] = rng.integers(0, items, int(wrong.sum()))
+        part[wrong] = rng.integers(0, items, int(wrong.sum()))
+        drawn[left] = part
+        left = left[wrong.any(axis=1)]
+    return drawn
