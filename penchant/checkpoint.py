@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ def write(
         for row, state in optimiser.state_dict()["state"].items():
             tensors |= {f"opt/{number}/{row}/{name}": value.contiguous() for name, value in state.items()}
     header = {"run": run, "progress": json.dumps(dict(progress)), "curve": json.dumps(curve.rows())}
+    header["sum"] = _sum(tensors, header["progress"], header["curve"])
     partial = folder / f"{NAME}.{os.getpid()}.part"
     save_file(tensors, partial, metadata=header)
     with partial.open("rb") as file:
@@ -58,8 +60,21 @@ def write(
     partial.replace(folder / NAME)
 
 
+def _sum(tensors: Mapping[str, torch.Tensor], *texts: str) -> str:
+    """Checksum of all there is; safetensors itself only notices a wrong length."""
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(name.encode(), total)
+        total = zlib.crc32(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data, total)
+    for text in texts:
+        total = zlib.crc32(text.encode(), total)
+    return f"{total:08x}"
+
+
 def read(folder: Path, run: str) -> Checkpoint | None:
     """The checkpoint of this very run, or None; one of another run, or a damaged one, is passed over."""
+    for half in folder.glob(f"{NAME}.*.part"):  # of a run that was killed while it wrote
+        half.unlink(missing_ok=True)
     path = folder / NAME
     if not path.exists():
         return None
@@ -69,7 +84,9 @@ def read(folder: Path, run: str) -> Checkpoint | None:
             if header.get("run") != run:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError):
+        if header["sum"] != _sum(tensors, header["progress"], header["curve"]):
+            return None
+    except (SafetensorError, OSError, KeyError, UnicodeDecodeError):
         return None
     return Checkpoint(tensors, json.loads(header["progress"]), json.loads(header["curve"]))
 

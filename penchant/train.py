@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.adam import adam
 
 from penchant import checkpoint
 from penchant.errors import Diverged
@@ -49,28 +50,34 @@ class RowAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        b1, b2, eps = 0.9, 0.999, 1e-8
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = torch.zeros(())
+                    state["step"] = torch.zeros((), device=p.device)
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p.data), torch.zeros_like(p.data)
-                state["step"] += 1
-                t = float(state["step"])
                 rows, grad = _coalesced(p.grad)
-                value = p.data.index_select(0, rows)
-                if group["l2"]:
-                    grad.add_(value, alpha=2 * group["l2"])
-                m = state["exp_avg"].index_select(0, rows).mul_(b1).add_(grad, alpha=1 - b1)
-                v = state["exp_avg_sq"].index_select(0, rows).mul_(b2).addcmul_(grad, grad, value=1 - b2)
-                state["exp_avg"].index_copy_(0, rows, m)
-                state["exp_avg_sq"].index_copy_(0, rows, v)
-                denominator = v.sqrt_().mul_(1 / math.sqrt(1 - b2**t)).add_(eps)
-                value.addcdiv_(m, denominator, value=-group["lr"] / (1 - b1**t))
-                p.data.index_copy_(0, rows, value)
+                value, m, v = (t.index_select(0, rows) for t in (p.data, state["exp_avg"], state["exp_avg_sq"]))
+                adam(
+                    [value],
+                    [grad],
+                    [m],
+                    [v],
+                    [],
+                    [state["step"]],
+                    fused=True,
+                    amsgrad=False,
+                    maximize=False,
+                    beta1=0.9,
+                    beta2=0.999,
+                    eps=1e-8,
+                    lr=group["lr"],
+                    weight_decay=2 * group["l2"],
+                )
+                for whole, part in ((p.data, value), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
+                    whole.index_copy_(0, rows, part)
 
 
 def _coalesced(grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,6 +154,7 @@ def run(
         value = None
         due = at.epoch % training.validate_every == 0 or at.epoch == training.epochs
         if validation is not None and due:
+            module.eval()
             value = validation.value(net.finish())
             if value > at.best:
                 at.best, at.best_epoch, at.waited, best = value, at.epoch, 0, _copy(module)

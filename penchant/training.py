@@ -86,6 +86,11 @@ class Validation:
         """Raises BadSetting when there is nothing to validate on."""
         if not len(valid):
             raise BadSetting("the valid part is empty: choose a split with one, or pass valid=None for fixed epochs")
+        twice = train.matrix().multiply(valid.matrix()).nnz
+        if twice:
+            raise BadSetting(
+                f"{twice} of the {len(valid)} choices of valid are in train too; a model is not judged by what it knows"
+            )
         return Validation(Split(train, valid, valid.take(np.zeros(0, np.int64))), select)
 
     def value(self, scorer: topk.Scores) -> float:
