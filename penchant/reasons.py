@@ -130,7 +130,7 @@ def explain(
     Raises UnknownId.
     """
     queries = rec.ask([user], None if history is None else [history])
-    chosen, row = queries.history_items, rec.items.row(item)
+    chosen, row = np.array(list(dict.fromkeys(queries.history_items.tolist())), np.int64), rec.items.row(item)
     if not rec.scorer.personal:
         count = int(rec.popularity[row])
         return Reason(user, item, f"{count} people here chose it; this list is the same for everybody.")

@@ -43,7 +43,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
-        """How much each history item speaks for `item`. (H,) float32, in the model's own terms."""
+        """How much each item of a history without repeats speaks for `item`. (H,) float32, in the model's own terms."""
 
     @abstractmethod
     def likeness(self, items: np.ndarray) -> np.ndarray:
@@ -131,8 +131,8 @@ class Factors(Scorer):
         known = np.where(queries.users[:, None] >= 0, self.user[np.maximum(queries.users, 0)], 0)
         if (queries.users >= 0).all():
             return known
-        length = np.maximum(np.diff(queries.history_starts), 1)[:, None]
-        folded = (queries.matrix(len(self.item)) @ self.fold) / np.sqrt(length)
+        x = queries.matrix(len(self.item))  # each choice once, however often it is named
+        folded = (x @ self.fold) / np.sqrt(np.maximum(np.diff(x.indptr), 1))[:, None]
         return np.where(queries.users[:, None] >= 0, known, folded).astype(np.float32)
 
     def score(self, queries: Queries) -> np.ndarray:
