@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from penchant.data import Ids, Queries
-from penchant.errors import BadModel, MissingFile
+from penchant.errors import BadModel, BadSetting, MissingFile, some
 from penchant.model import Recommender
 from penchant.scorers import SCORERS
 from penchant.training import Curve
@@ -20,11 +20,21 @@ from penchant.training import Curve
 __all__ = ["FORMAT", "read", "write"]
 
 FORMAT = 1
+FILES = ("arrays.safetensors", "ids.json", "model.json")
 
 
 def write(rec: Recommender, folder: Path) -> None:
-    """Write `rec`; an older model at the same place is replaced only when the new one is complete."""
-    partial = folder.with_name(folder.name + ".part")
+    """Write `rec`; an older model at the same place is replaced only when the new one is complete.
+
+    Raises BadSetting when the folder holds anything but a model, because replacing it would delete that.
+    """
+    folder = folder.resolve()
+    other = [f.name for f in folder.iterdir() if f.name not in FILES] if folder.is_dir() else []
+    if other or (folder.exists() and not folder.is_dir()):
+        raise BadSetting(
+            f"{folder} holds something else than a model ({some(other or [folder.name])}). Name a new folder."
+        )
+    partial, old = _beside(folder, "part"), _beside(folder, "old")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     arrays = {f"scorer/{name}": np.ascontiguousarray(value) for name, value in rec.scorer.arrays().items()}
@@ -38,10 +48,9 @@ def write(rec: Recommender, folder: Path) -> None:
         "scorer": rec.scorer.kind,
         "parameters": rec.parameters,
         "curve": rec.curve.rows(),
-        "sha256": {name: _sha(partial / name) for name in ("arrays.safetensors", "ids.json")},
+        "sha256": {name: _sha(partial / name) for name in FILES[:2]},
     }
     (partial / "model.json").write_text(json.dumps(head, indent=1), "utf-8")
-    old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -52,7 +61,7 @@ def write(rec: Recommender, folder: Path) -> None:
 def read(folder: Path | str) -> Recommender:
     """The recommender saved in `folder`. Raises MissingFile, or BadModel when damaged or from a newer version."""
     folder = Path(folder)
-    old = folder.with_name(folder.name + ".old")
+    old = _beside(folder.resolve(), "old")
     if not folder.exists() and old.exists():
         folder = old  # a kill between the two renames of `write`
     if not (folder / "model.json").exists():
@@ -66,21 +75,25 @@ def read(folder: Path | str) -> Recommender:
             raise BadModel(
                 f"the model in {folder} has format {version}; this Penchant reads up to {FORMAT}. Upgrade it."
             )
-        for name, expected in head["sha256"].items():
-            if _sha(folder / name) != expected:
+        for name in FILES[:2]:
+            if _sha(folder / name) != head["sha256"][name]:
                 raise BadModel(f"{folder / name} is damaged (its hash is not the recorded one). Run the recipe again.")
         arrays = load_file(folder / "arrays.safetensors")
         ids = json.loads((folder / "ids.json").read_text("utf-8"))
-        kind = SCORERS[head["scorer"]]
+        users, items = Ids("user", tuple(ids["users"])), Ids("item", tuple(ids["items"]))
+        known = Queries(np.arange(len(users)), arrays["known/starts"], arrays["known/items"])
+        scorer = SCORERS[head["scorer"]].of({n[7:]: value for n, value in arrays.items() if n.startswith("scorer/")})
         curve = Curve.of(head["curve"])
+        return Recommender(head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"])
     except BadModel:
         raise
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again.") from None
-    known = Queries(np.arange(len(ids["users"])), arrays["known/starts"], arrays["known/items"])
-    scorer = kind.of({name[7:]: value for name, value in arrays.items() if name.startswith("scorer/")})
-    users, items = Ids("user", tuple(ids["users"])), Ids("item", tuple(ids["items"]))
-    return Recommender(head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"])
+
+
+def _beside(folder: Path, what: str) -> Path:
+    """A hidden neighbour, on the same disk so that a rename is one step."""
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def _sha(path: Path) -> str:
