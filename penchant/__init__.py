@@ -16,7 +16,20 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Store", "Training", "encode", "evaluate", "explain", "graph", "load", "metrics", "models", "read", "shop", "split"]
+__all__ = [
+    "Store",
+    "Training",
+    "encode",
+    "evaluate",
+    "explain",
+    "graph",
+    "load",
+    "metrics",
+    "models",
+    "read",
+    "shop",
+    "split",
+]
 
 _MODULES = {"encode", "graph", "metrics", "models", "shop", "split"}
 _NAMES = {

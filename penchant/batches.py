@@ -28,6 +28,11 @@ class Triples:
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def items(self) -> torch.Tensor:
+        """Positive and negatives side by side, so that one look-up (and one gradient) serves both. (B, 1 + n)"""
+        return torch.cat([self.positive[:, None], self.negative.reshape(len(self), -1)], dim=1)
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:

@@ -45,7 +45,7 @@ def demo(
     from penchant import demo as demos
     from penchant import runs, screen
     from penchant.reasons import explain
-    from penchant.terminal import table
+    from penchant.table import table
 
     with screen.bars(json) as watch:
         made = demos.make(out, open_store(store), watch, lambda text: screen.console.print(text, markup=False))
@@ -63,7 +63,7 @@ def demo(
             }
         )
         return
-    screen.out.print(table(made.reports, ("recall@20", "ndcg@20")))
+    screen.out.print(table(made.reports, ("recall@20", "ndcg@20"), screen.out.width))
     screen.out.print()
     screen.out.print(screen.listing(found, catalog, reasons, f"Ten items for {chosen}, by {made.best.report.model}"))
     page = (out / "report.html").resolve()
@@ -91,7 +91,7 @@ def run(
     from penchant import examples, page, screen
     from penchant import recipe as recipes
     from penchant import run as running
-    from penchant.terminal import claims, table
+    from penchant.table import claims, table
 
     sets = [*(sets or []), *([f"training.seeds={list(range(seeds))}"] if seeds else [])]
     what = recipes.read(recipe, sets)
@@ -116,7 +116,7 @@ def run(
     if json:
         answers.print_json(jsonlib.loads((folder / "report.json").read_text("utf-8")))
         return
-    screen.out.print(table([made.report]))
+    screen.out.print(table([made.report], width=screen.out.width))
     claimed = claims([made.report])
     if claimed is not None:
         screen.out.print(claimed)

@@ -101,14 +101,14 @@ def show(
     """Look at something stored: its card, or a run's table."""
     from penchant import screen
     from penchant.report import Report
-    from penchant.terminal import table
+    from penchant.table import table
 
     if (Path(ref) / "report.json").exists():
         report = Report.read(ref)
         if json:
             answers.print_json(jsonlib.loads((Path(ref) / "report.json").read_text("utf-8")))
         else:
-            screen.out.print(table([report]))
+            screen.out.print(table([report], width=screen.out.width))
         return
     card = open_store(store).card(ref)
     answers.print_facts(dict(card), json)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -97,8 +98,8 @@ class Comparison:
                 out.add_row(marked(row.label, r.marks), mean, off, p, *facts)
         return out
 
-    def write(self, folder: Path | str) -> Path:
-        """compare.json and compare.html; returns the page."""
+    def plain(self) -> dict[str, Any]:
+        """What compare.json holds."""
         rows = [
             {
                 "model": row.label,
@@ -116,8 +117,17 @@ class Comparison:
             }
             for row in self.rows
         ]
-        head = {"format": 1, "protocol": self.conditions, "reference": self.reference, "method": self.method}
-        write_whole(Path(folder) / "compare.json", json.dumps(head | {"rows": rows}, indent=1).encode())
+        head: dict[str, Any] = {
+            "format": 1,
+            "protocol": self.conditions,
+            "reference": self.reference,
+            "method": self.method,
+        }
+        return head | {"rows": rows}
+
+    def write(self, folder: Path | str) -> Path:
+        """compare.json and compare.html; returns the page."""
+        write_whole(Path(folder) / "compare.json", json.dumps(self.plain(), indent=1).encode())
         most = {m: max(row.got.ci95[1] for row in self.under(m)) or 1 for m in self.metrics}
         reach = {
             m: max((abs(e) for r in self.under(m) if r.difference for e in r.difference.ci95), default=0) or 1

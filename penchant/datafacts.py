@@ -24,7 +24,7 @@ def facts(data: Dataset) -> dict[str, Any]:
         "items": items,
         "interactions": len(log),
         "density": f"{len(log) / max(users * items, 1):.3%}",
-        "choices per user": f"median {int(np.median(per_user))}, from {per_user.min(initial=0)} to {per_user.max(initial=0)}"
+        "choices per user": f"median {int(np.median(per_user))}, from {per_user.min()} to {per_user.max()}"
         if users
         else "none",
         "items never chosen": items - len(np.unique(log.item)),

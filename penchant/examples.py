@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from penchant.catalog import Catalog
-from penchant.reasons import explain
 from penchant.page import Card, Example
+from penchant.reasons import explain
 from penchant.results import Audience
 from penchant.run import Run
 

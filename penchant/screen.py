@@ -12,15 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from penchant.catalog import Catalog
-from penchant.reasons import Reason
 from penchant.model import Recommendation
+from penchant.reasons import Reason
 
 __all__ = ["Bars", "bars", "console", "listing", "out", "plain"]
 
 console = Console(stderr=True)
 """For people: progress and messages, on standard error."""
 
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 100)
 """For results, on standard output."""
 
 

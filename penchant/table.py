@@ -15,13 +15,13 @@ from penchant.words import between, columns, count, describe, duration, labels, 
 __all__ = ["claims", "marked", "table"]
 
 
-def table(reports: Sequence[Report], metrics: Sequence[str] | None = None) -> Table:
+def table(reports: Sequence[Report], metrics: Sequence[str] | None = None, width: int = 100) -> Table:
     """One row a report: mean with its 95 % interval beneath, seeds, time, parameters, LLM cost; users and protocol below.
 
-    Fits 100 columns with up to three metrics (the default: the main one and others at the same cut-off). What is
+    Shows as many metrics as fit into `width`: three in 100 columns (the main one and others at the same cut-off). What is
     claimed stands in its own table, see `claims`.
     """
-    shown = columns(reports, metrics)
+    shown = columns(reports, metrics)[: max(1, (width - 52) // 15)]
     lines = dict.fromkeys(describe(r) for r in reports)
     caption = "\n".join(lines) if len(lines) < 2 else "Different protocols, not to be compared:\n" + "\n".join(lines)
     out = Table(

@@ -46,7 +46,6 @@ class BprNet(EmbeddingNet):
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
         u = pick(vectors.users, batch.user)  # (B, d)
-        i, j = pick(vectors.items, batch.positive), pick(vectors.items, batch.negative)
-        if j.dim() == 3:
-            u, i = u[:, None], i[:, None]
-        return losses.bpr((u * i).sum(-1), (u * j).sum(-1))
+        ij = pick(vectors.items, batch.items)  # (B, 1 + n, d), the chosen item first
+        x = (u[:, None] * ij).sum(-1)  # (B, 1 + n)
+        return losses.bpr(x[:, :1], x[:, 1:])

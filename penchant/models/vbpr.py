@@ -23,6 +23,8 @@ from penchant.scorers import Factors
 
 __all__ = ["Vbpr"]
 
+BLOCK = 256
+
 
 @dataclass(frozen=True)
 class Vbpr(Model):
@@ -54,24 +56,26 @@ class VbprNet(nn.Module):
         self.g_user = table(len(train.users), model.dim, by_rows=True)  # (U, d)
         self.g_item = table(len(train.items), model.dim, by_rows=True)  # (I, d)
         self.t_user = table(len(train.users), model.content_dim, by_rows=True)  # (U, c)
-        e = nn.init.xavier_uniform_(torch.empty(f.shape[1], model.content_dim))
-        self.e_b = nn.Parameter(torch.cat([e, torch.zeros(f.shape[1], 1)], dim=1))  # (F, c + 1), E and b' side by side
+        self.e = nn.Parameter(nn.init.xavier_uniform_(torch.empty(model.content_dim, f.shape[1])))  # (c, F)
+        self.b = nn.Parameter(torch.zeros(f.shape[1]))  # (F,)
 
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[Triples]:
         return self.pairs.epoch(rng, batch_size)
 
     def loss(self, batch: Triples) -> torch.Tensor:
         g_u, t_u = pick(self.g_user, batch.user), pick(self.t_user, batch.user)  # (B, d), (B, c)
-        g = pick(self.g_item, batch.positive) - pick(self.g_item, batch.negative)  # (B, d)
-        f = self.f.index_select(0, batch.positive).sub_(self.f.index_select(0, batch.negative))  # (B, F)
-        content = f @ self.e_b  # (B, c + 1)
-        x = (g_u * g).sum(-1) + (t_u * content[:, :-1]).sum(-1) + content[:, -1]
-        return losses.bpr(x, torch.zeros(()))
+        g_i, g_j = pick(self.g_item, batch.items).unbind(1)  # (B, d) each
+        # Blocks of differences stay in the cache and are small enough for the allocator to use their memory again.
+        content, bias = [], []
+        for i, j in zip(batch.positive.split(BLOCK), batch.negative.split(BLOCK), strict=True):
+            f = self.f.index_select(0, i).sub_(self.f.index_select(0, j))  # (BLOCK, F)
+            content.append(f @ self.e.T)
+            bias.append(f @ self.b)
+        x = (g_u * (g_i - g_j)).sum(-1) + (t_u * torch.cat(content)).sum(-1) + torch.cat(bias)  # (B,)
+        return losses.bpr(x, torch.zeros_like(x))
 
+    @torch.no_grad()
     def finish(self) -> Factors:
-        with torch.no_grad():
-            content = self.f @ self.e_b  # (I, c + 1)
-            users = torch.cat([self.g_user, self.t_user], dim=1)
-            return factors(
-                self.pairs.train, Embedded(users, torch.cat([self.g_item, content[:, :-1]], 1), content[:, -1])
-            )
+        users = torch.cat([self.g_user, self.t_user], dim=1)  # (U, d + c)
+        items = torch.cat([self.g_item, self.f @ self.e.T], dim=1)  # (I, d + c)
+        return factors(self.pairs.train, Embedded(users, items, self.f @ self.b))
