@@ -14,7 +14,12 @@ Names are imported when they are first used, so that a service that needs no tor
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# torch's worker threads spin while they wait, which on a busy machine can make small operations ten times slower.
+# The variable is read once, when torch is first imported; what the user has set is kept.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = [
     "Store",
