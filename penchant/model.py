@@ -225,6 +225,8 @@ class Recommender:
 
     def similar(self, items: Sequence[str], k: int = 10, seed: int = 0) -> list[Recommendation]:
         """The k items most like each given one, by behaviour as this model sees it."""
+        if k < 1:
+            raise BadSetting(f"k = {k} must be at least 1")
         rows = np.array([self.items.row(key) for key in items], np.int64)
         queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
         scorer = _Likeness(self.scorer)

@@ -19,7 +19,7 @@ from worlds import NEVER, NOBODY, World, checkerboard, skewed
 
 from penchant import graph, models, saved
 from penchant.data import Ids, Interactions, Queries
-from penchant.errors import Leak, Misaligned, MissingInput, UnknownId
+from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId
 from penchant.features import Features
 from penchant.model import Input, Model, Recommendation, Recommender
 from penchant.ranking import Task, evaluate
@@ -319,6 +319,15 @@ def test_asking_for_more_than_there_is_gives_everything_once(case: Case) -> None
     assert sorted(listed.items) == sorted(set(rec.items.keys) - mine)
     assert list(listed.scores) == sorted(listed.scores, reverse=True)
     assert sorted(rec.recommend([user], k=10_000, exclude_seen=False)[0].items) == sorted(rec.items.keys)
+
+
+@every
+def test_a_list_of_no_length_is_a_mistake(case: Case) -> None:
+    rec = fitted(case)
+    for ask in (lambda: rec.recommend(["user-000"], k=0), lambda: rec.similar(["item-000"], k=0)):
+        with pytest.raises(BadSetting, match="k = 0"):
+            ask()
+    assert rec.recommend([], 5) == rec.similar([], 5) == []
 
 
 @every

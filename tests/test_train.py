@@ -24,9 +24,11 @@ from penchant.data import Ids, Interactions, Queries
 from penchant.errors import BadSetting, Diverged
 from penchant.model import Model
 from penchant.models.bpr import Bpr
+from penchant.models.ease import Ease
 from penchant.models.lightgcn import LightGcn
 from penchant.models.vbpr import Vbpr
 from penchant.nn import ByRows, pick
+from penchant.ranking import Task, evaluate
 from penchant.scorers import Popularity
 from penchant.train import RowAdam
 from penchant.training import Curve, Training, Validation
@@ -190,6 +192,43 @@ def test_without_validation_every_epoch_is_run_and_the_last_is_the_result() -> N
     assert curve.epoch == tuple(range(1, 10))
     assert curve.value == (None,) * 9
     assert float(net.at.detach()) == pytest.approx(9, abs=1e-4)
+
+
+class Drawing(Course):
+    """Keeps what its generator gave in each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.drawn: list[tuple[float, float]] = []
+
+    def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[torch.Tensor]:
+        yield torch.ones(1) * rng.random()
+
+    def loss(self, batch: torch.Tensor) -> torch.Tensor:
+        self.drawn.append((float(batch), float(torch.rand(1))))
+        return super().loss(batch)
+
+
+def test_every_epoch_and_every_seed_draws_anew() -> None:
+    nets = [Drawing() for _ in range(3)]
+    for net, seed in zip(nets, (0, 0, 1), strict=True):
+        train.run(net, Training(epochs=5, seed=seed, device="cpu"))
+    first, again, other = (net.drawn for net in nets)
+    assert first == again
+    for column in (0, 1):
+        assert len({d[column] for d in first + other}) == 10
+
+
+def test_validation_is_evaluation_of_valid_with_train_known_and_masked(world: World) -> None:
+    rec = Bpr(dim=8).fit(world.train, world.valid, replace(TRAINING, epochs=2, select="ndcg@5"))
+    task = Task(part="valid", at=(5,), mask=("train",), history=("train",))
+    found = evaluate(rec, world.split, task).mean["ndcg@5"]
+    assert 0 < found < 1
+    assert rec.curve.best == pytest.approx(found, abs=1e-9)
+    by_history = Ease(l2=500.0).fit(world.train).scorer  # knows a user by what it is told of her, and nothing else
+    judged = Validation.of(world.train, world.valid, "ndcg@5").value(by_history)
+    assert judged == pytest.approx(evaluate(by_history, world.split, task).mean["ndcg@5"], abs=1e-9)
+    assert judged > 0.5
 
 
 def test_what_is_validated_on_must_not_be_known(world: World) -> None:
