@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from penchant import metrics
-from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey
+from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey, near
 from penchant.model import Model
 from penchant.models import by_name
 from penchant.ranking import Candidates, Task
@@ -53,6 +54,8 @@ class InputSpec:
     origin: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.from_:
+            raise BadSetting('from = [] names nothing; write for example  from = "catalog.text"')
         if self.origin not in (None, "external"):
             raise BadSetting(f'origin = {self.origin!r}: the only origin that can be declared is "external"')
 
@@ -92,7 +95,7 @@ class Recipe:
         raw = _copied(self.raw)
         raw.pop("search", None)
         for key, value in chosen.items():
-            _put(raw, key, value)
+            _put(raw, key.split("."), value)
         return parse(raw, self.name)
 
 
@@ -101,20 +104,20 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise MissingFile(f"no recipe {path}. See recipes/ for examples, e.g.  penchant run recipes/shop-lightgcn.toml")
-    text = path.read_text("utf-8")
     try:
+        text = path.read_text("utf-8")
         raw = tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise BadRecipe(f"{path} is not text in UTF-8, so not TOML. Save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise BadRecipe(f"{path} is not valid TOML: {error}") from None
     for item in sets:
-        key, _, value = item.partition("=")
-        if not value:
-            raise BadRecipe(f"--set {item}: write it as section.key=value, e.g.  --set model.dim=32")
-        _put(raw, key.strip(), _value(value.strip()))
+        _put(raw, *_setting(item))
     try:
         return parse(raw, path.stem)
     except UnknownKey as error:
-        raise BadRecipe(f"{path}{_line(text, str(error))}: {error}") from None
+        error.args = (f"{path}{_line(text, str(error))}: {error}",)
+        raise
     except BadRecipe as error:
         raise type(error)(f"{path}: {error}") from None
 
@@ -129,10 +132,13 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
         if key not in raw:
             example = 'data = "shop"' if key == "data" else '[model]\nname = "lightgcn"'
             raise BadRecipe(f"the recipe lacks `{key}`. Add:  {example}")
-    training = dict(raw.get("training", {}))
+    training = dict(_table("[training]", raw.get("training", {})))
     seeds = _typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise BadSetting(f"[training] seeds = {list(seeds)} must be distinct and not empty, e.g. seeds = [0, 1, 2]")
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise BadSetting(
+            f"[training] seeds = {list(seeds)} must be distinct, not empty and not negative: seeds = [0, 1]"
+        )
+    task = _task(_table("[protocol]", raw.get("protocol", {})))
     return Recipe(
         name=name,
         data=_typed("data", str, raw["data"]),
@@ -144,9 +150,9 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
         inputs={key: _input(key, value) for key, value in _table("[inputs]", raw.get("inputs", {})).items()},
         training=_made("[training]", Training, training, hidden=("seed",)),
         seeds=seeds,
-        task=_task(_table("[protocol]", raw.get("protocol", {}))),
+        task=task,
         search=_search(_table("[search]", raw.get("search", {})), raw),
-        claim={m: _claim(m, value) for m, value in _table("[claim]", raw.get("claim", {})).items()},
+        claim={m: _claim(m, value, task) for m, value in _table("[claim]", raw.get("claim", {})).items()},
         raw=raw,
     )
 
@@ -165,13 +171,19 @@ def _model(raw: Any, where: str) -> Model:
 def _task(raw: Mapping[str, Any]) -> Task:
     raw = dict(raw)
     ranking = raw.pop("ranking", "full")
-    if isinstance(ranking, dict):
-        raw["candidates"] = _made(
-            "[protocol] ranking", Candidates, {**ranking, "items": ranking.get("candidates")}, ("candidates",)
-        )
-    elif ranking != "full":
+    if ranking != "full" and not isinstance(ranking, Mapping):
         raise BadSetting(f'[protocol] ranking = {ranking!r}: choose "full" or {{ candidates = 21, seed = 0 }}')
-    return _made("[protocol]", Task, raw, hidden=("part",))
+    task = _made("[protocol]", Task, raw, hidden=("part", "seed", "candidates"), also=("ranking",))
+    parts = ("train", "valid")
+    for name in {*task.mask, *task.history} - {*parts}:
+        raise BadSetting(f'[protocol] mask, history: {name!r} is not "train" or "valid".{near(name, parts)}')
+    if ranking == "full":
+        return task
+    for key in set(ranking) - {"candidates", "seed"}:
+        raise UnknownKey("[protocol] ranking", key, ("candidates", "seed"))
+    wanted = {"candidates": 0, "seed": 0, **ranking}
+    wanted = {key: _typed(f"[protocol] ranking {key}", NonNegativeInt, value) for key, value in wanted.items()}
+    return replace(task, candidates=Candidates(wanted["candidates"], wanted["seed"]))
 
 
 def _input(name: str, raw: Any) -> InputSpec:
@@ -186,51 +198,62 @@ def _input(name: str, raw: Any) -> InputSpec:
     return _made(f"[inputs] {name}", InputSpec, {**raw, "from_": (given,) if isinstance(given, str) else given})
 
 
-def _claim(metric: str, raw: Any) -> ClaimSpec:
+def _claim(metric: str, raw: Any, task: Task) -> ClaimSpec:
     metrics.parse(metric)
+    if metric not in task.names:
+        raise BadSetting(f"[claim] {metric} is not measured by this protocol; it measures: {', '.join(task.names)}")
     return _made(f"[claim] {metric}", ClaimSpec, {"value": raw} if isinstance(raw, int | float) else raw)
 
 
 def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     found = {}
     for key, values in raw.items():
+        head, _, rest = key.partition(".")
+        if head not in ("model", "training") or rest in ("", "seeds"):
+            raise BadSetting(
+                f'[search] "{key}": only settings of model and training can be chosen on validation, '
+                'e.g. "model.l2" = [1e-6, 1e-5]'
+            )
         if not isinstance(values, list) or not values:
             raise BadSetting(f'[search] "{key}" must list the values to choose from, e.g. "{key}" = [1e-6, 1e-5]')
-        if key.split(".")[0] not in ("model", "training") or "." not in key:
-            raise BadSetting(f'[search] "{key}": only model.* and training.* can be chosen on validation')
         for value in values:  # every value must be one that the recipe could be run with
             trial = _copied(whole)
             trial.pop("search", None)
-            _put(trial, key, value)
+            _put(trial, key.split("."), value)
             parse(trial, "search")
         found[key] = tuple(values)
     return found
 
 
-def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = ()) -> Any:
-    """An instance of a dataclass from a TOML table, every value checked against the field's type."""
+def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
+    """An instance of a dataclass from a TOML table, every value checked against the field's type.
+
+    hidden: fields that a recipe does not set. also: further keys of the table, read elsewhere, for the message.
+    """
     raw = _table(where, raw)
     hints = typing.get_type_hints(cls)
     names = {f.name: f for f in fields(cls) if f.name not in hidden}
-    shown = [name.rstrip("_") for name in names]
+    shown = [*(name.rstrip("_") for name in names), *also]
     for key in raw:
-        if key not in names and not (cls is Candidates and key == "candidates"):
+        if key not in names:
             raise UnknownKey(where, key, shown)
     for name, f in names.items():
         if name not in raw and f.default is MISSING and f.default_factory is MISSING:
             raise BadRecipe(f"{where} lacks `{name}`")
     values = {}
     for key, value in raw.items():
-        if key in names:
-            values[key] = value if isinstance(value, Model) else _typed(f"{where} {key}", hints[key], value)
+        values[key] = value if isinstance(value, Model) else _typed(f"{where} {key.rstrip('_')}", hints[key], value)
     return cls(**values)
 
 
 def _typed(where: str, hint: Any, value: Any) -> Any:
+    """`value` as the type that is meant: a TOML array may be a tuple, 3 may be 3.0, but true is not 1 nor "3" a 3."""
     try:
-        return TypeAdapter(hint).validate_python(value)
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise BadSetting(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+    except TypeError:
+        raise BadSetting(f"{where} = {value!r}: no date or time is meant here") from None
 
 
 def _table(where: str, raw: Any) -> Mapping[str, Any]:
@@ -243,30 +266,48 @@ def _copied(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
 
 
-def _put(raw: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    for part in path:
+def _put(raw: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    for part in parents:
         raw = raw.setdefault(part, {})
         if not isinstance(raw, dict):
-            raise BadRecipe(f"--set {key}: `{part}` is not a table")
+            raise BadRecipe(f"--set {'.'.join(path)}: `{part}` is not a table")
     raw[last] = value
 
 
-def _value(text: str) -> Any:
+def _setting(item: str) -> tuple[list[str], Any]:
+    """model.dim=3 -> ["model", "dim"], 3. A part with dots is quoted, search."model.l2"; what is no TOML is a string."""
+    key, _, text = item.partition("=")
+    path: list[str] = []
     try:
-        return tomllib.loads(f"x = {text}")["x"]
+        table: Any = tomllib.loads(f"{key.strip()} = 0")
+        while isinstance(table, dict):
+            ((part, table),) = table.items()
+            path.append(part)
+    except ValueError:
+        text = ""
+    if not text.strip():
+        raise BadRecipe(f"--set {item}: write it as section.key=value, e.g.  --set model.dim=32")
+    try:
+        found = tomllib.loads(f"x = {text}")
     except tomllib.TOMLDecodeError:
-        return text
+        return path, text.strip()
+    return path, found["x"] if len(found) == 1 else text.strip()
 
 
 def _line(text: str, message: str) -> str:
-    """', line N' for the unknown key that a message names, where it stands in the file."""
-    found = re.search(r"no setting `([^`]+)`", message)
-    if found:
-        for number, line in enumerate(text.splitlines(), 1):
-            if (
-                re.search(rf"(^|[{{,\s\"\[]){re.escape(found[1])}[\"\]\s]*(=|\])", line)
-                or line.strip() == f"[{found[1]}]"
-            ):
-                return f", line {number}"
-    return ""
+    """', line N' for the unknown key that a message names, where it stands in its own table of the file."""
+    where, _, rest = message.partition(" has no setting `")
+    key = re.escape(rest.partition("`")[0])
+    table = {"a recipe": "", "the list of metrics": "*"}.get(where, (re.findall(r"\w+", where) or [""])[0])
+    stands = re.compile(rf"[\"']{key}[\"']" if table == "*" else rf"(^|[{{,\s\"'.\[]){key}[\"'\s]*[=.\]]")
+    inside, found = "", {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#")[0].strip()
+        words = re.findall(r"[\w-]+", line)
+        inside = words[0] if line.startswith("[") and words else inside
+        if stands.search(line):
+            own = "" if inside in ("", words[0]) and re.fullmatch(key, words[0]) else inside or words[0]
+            found.setdefault(own, number)
+    at = min(found.values(), default=0) if table == "*" else found.get(table, found.get("search", 0))
+    return f", line {at}" if at else ""  # a value of [search] is tried as if it stood in its own table
