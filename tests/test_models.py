@@ -304,7 +304,7 @@ def vbpr(train: Interactions) -> VbprNet:
 
 def test_vbpr_scores_are_its_formula(small: Interactions) -> None:
     net = vbpr(small)
-    f = np.concatenate([by_hand(features(small, 5, 3)), by_hand(features(small, 4, 4))], axis=1)
+    f = np.concatenate([by_hand(features(small, 5, 3)), by_hand(features(small, 4, 4))], axis=1) * Vbpr().content_scale
     tables = (net.g_user, net.g_item, net.t_user, net.e, net.b)
     g_u, g_i, t_u, e, b = (p.detach().numpy().astype(np.float64) for p in tables)
     found = net.finish().score(no_history(np.arange(len(small.users))))
