@@ -46,7 +46,7 @@ class InputSpec:
     """Where an input comes from.
 
     from_: "catalog.text", "catalog.image", "items.COLUMN", "users.COLUMN" or "features/NAME"; several are joined.
-    origin: "external" for text columns that came with the data. missing: what stands in for gaps.
+    origin: "external" for text columns that came with the data.
     """
 
     from_: tuple[str, ...]
@@ -107,9 +107,7 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text("utf-8")
         raw = tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise BadRecipe(f"{path} is not text in UTF-8, so not TOML. Save it as UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of UTF-8 or of TOML
         raise BadRecipe(f"{path} is not valid TOML: {error}") from None
     for item in sets:
         _put(raw, *_setting(item))
@@ -124,13 +122,12 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
 
 def parse(raw: Mapping[str, Any], name: str) -> Recipe:
     """A recipe from TOML's tables. Raises UnknownKey, BadSetting, BadRecipe."""
-    known = {"paper", "data", "interactions", "min_rating", "split", "inputs", "model", "training", "protocol", "claim"}
+    known = {f.name for f in fields(Recipe)} - {"name", "seeds", "task", "raw"} | {"protocol"}
     for key in raw:
-        if key not in known | {"search"}:
-            raise UnknownKey("a recipe", key, known | {"search"})
-    for key in ("data", "model"):
+        if key not in known:
+            raise UnknownKey("a recipe", key, known)
+    for key, example in (("data", 'data = "shop"'), ("model", 'model = { name = "lightgcn" }')):
         if key not in raw:
-            example = 'data = "shop"' if key == "data" else '[model]\nname = "lightgcn"'
             raise BadRecipe(f"the recipe lacks `{key}`. Add:  {example}")
     training = dict(_table("[training]", raw.get("training", {})))
     seeds = _typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
@@ -181,7 +178,7 @@ def _task(raw: Mapping[str, Any]) -> Task:
         return task
     for key in set(ranking) - {"candidates", "seed"}:
         raise UnknownKey("[protocol] ranking", key, ("candidates", "seed"))
-    wanted = {"candidates": 0, "seed": 0, **ranking}
+    wanted = {"candidates": 0, "seed": 0} | ranking
     wanted = {key: _typed(f"[protocol] ranking {key}", NonNegativeInt, value) for key, value in wanted.items()}
     return replace(task, candidates=Candidates(wanted["candidates"], wanted["seed"]))
 
@@ -189,9 +186,7 @@ def _task(raw: Mapping[str, Any]) -> Task:
 def _input(name: str, raw: Any) -> InputSpec:
     raw = dict(_table(f"[inputs] {name}", raw))
     if "from" not in raw:
-        raise BadRecipe(
-            f'[inputs] {name} lacks `from`, e.g. {name} = {{ from = "catalog.{name}", encoder = "minilm" }}'
-        )
+        raise BadRecipe(f'[inputs] {name} lacks `from`, e.g. {name} = {{ from = "catalog.text", encoder = "minilm" }}')
     given = raw.pop("from")
     if "from_" in raw:
         raise UnknownKey(f"[inputs] {name}", "from_", ["from", "encoder", "origin"])
@@ -210,10 +205,7 @@ def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple
     for key, values in raw.items():
         head, _, rest = key.partition(".")
         if head not in ("model", "training") or rest in ("", "seeds"):
-            raise BadSetting(
-                f'[search] "{key}": only settings of model and training can be chosen on validation, '
-                'e.g. "model.l2" = [1e-6, 1e-5]'
-            )
+            raise BadSetting(f'[search] "{key}": only settings of model and training, e.g. "model.l2", can be chosen')
         if not isinstance(values, list) or not values:
             raise BadSetting(f'[search] "{key}" must list the values to choose from, e.g. "{key}" = [1e-6, 1e-5]')
         for value in values:  # every value must be one that the recipe could be run with
@@ -226,10 +218,7 @@ def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple
 
 
 def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
-    """An instance of a dataclass from a TOML table, every value checked against the field's type.
-
-    hidden: fields that a recipe does not set. also: further keys of the table, read elsewhere, for the message.
-    """
+    """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere."""
     raw = _table(where, raw)
     hints = typing.get_type_hints(cls)
     names = {f.name: f for f in fields(cls) if f.name not in hidden}
@@ -240,10 +229,8 @@ def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), al
     for name, f in names.items():
         if name not in raw and f.default is MISSING and f.default_factory is MISSING:
             raise BadRecipe(f"{where} lacks `{name}`")
-    values = {}
-    for key, value in raw.items():
-        values[key] = value if isinstance(value, Model) else _typed(f"{where} {key.rstrip('_')}", hints[key], value)
-    return cls(**values)
+    said = {key: f"{where} {key.rstrip('_')}" for key in raw}
+    return cls(**{k: v if isinstance(v, Model) else _typed(said[k], hints[k], v) for k, v in raw.items()})
 
 
 def _typed(where: str, hint: Any, value: Any) -> Any:
@@ -301,7 +288,8 @@ def _line(text: str, message: str) -> str:
     key = re.escape(rest.partition("`")[0])
     table = {"a recipe": "", "the list of metrics": "*"}.get(where, (re.findall(r"\w+", where) or [""])[0])
     stands = re.compile(rf"[\"']{key}[\"']" if table == "*" else rf"(^|[{{,\s\"'.\[]){key}[\"'\s]*[=.\]]")
-    inside, found = "", {}
+    inside = ""
+    found: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.split("#")[0].strip()
         words = re.findall(r"[\w-]+", line)
