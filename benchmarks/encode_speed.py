@@ -54,10 +54,10 @@ def jpegs(n: int) -> list[bytes]:
         rough = Image.fromarray(rng.integers(0, 255, (14, 14, 3), np.uint8)).resize(
             (500, 500), Image.Resampling.BICUBIC
         )
-        grain = Image.fromarray(rng.integers(0, 60, (250, 250), np.uint8)).resize((500, 500), Image.Resampling.BICUBIC)
-        pixels = np.asarray(rough, np.int16) + np.asarray(grain, np.int16)[..., None] - 30
+        grain = Image.fromarray(rng.integers(0, 40, (170, 170), np.uint8)).resize((500, 500), Image.Resampling.BICUBIC)
+        pixels = np.asarray(rough, np.int16) + np.asarray(grain, np.int16)[..., None] - 20
         file = io.BytesIO()
-        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=74)
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=42)
         made.append(file.getvalue())
     return made
 
