@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from penchant.data import Ids, digest
 from penchant.errors import BadPicture, Misaligned
@@ -42,6 +42,7 @@ def open_picture(raw: bytes, name: str, size: int | None = None) -> Image.Image:
                 picture.draft("RGB", (size, size))
                 if max(picture.size) > size:
                     picture.thumbnail((size, size), Image.Resampling.BILINEAR)
+            picture = ImageOps.exif_transpose(picture)
             if picture.mode in ("RGBA", "LA", "P", "PA"):
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")

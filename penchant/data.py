@@ -1,4 +1,4 @@
-"""Who chose what: Ids, Interactions, Queries, Dataset, and the canonical folder on disk.
+"""Who chose what: Ids, Interactions, Queries, Dataset.
 
 Rows are integers, keys are strings. Everything that has one row per user or item carries the `Ids`
 it is aligned with, so that two things are either about the same rows or an error says so.
@@ -67,6 +67,9 @@ class Ids:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return f"Ids({self.kind}, {len(self.keys)} keys: {some(self.keys)})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ids) and (self is other or self.print == other.print)

@@ -41,7 +41,7 @@ class Features:
         if bad.any():
             keys = [self.ids.keys[i] for i in np.flatnonzero(bad)]
             raise BadTable(f"features hold NaN or infinity in {int(bad.sum())} rows, e.g. {some(keys)}")
-        if not present.all():
+        if not present.all() and values[~present].any():  # a copy would undo a memory map, so only where it is needed
             values = values.copy()
             values[~present] = 0
         object.__setattr__(self, "values", values)
@@ -116,7 +116,7 @@ def nearest(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Blocks of (query rows, (b, k) indices, (b, k) inner products), largest first. Memory: block x n floats.
 
-    With queries None every row is a query and includes itself. Ties are in index order.
+    With queries None every row is a query and includes itself. Equal products are in index order; which of them make the k-th place is arbitrary, but the same in every run.
     """
     queries = values if queries is None else queries
     k = min(k, len(values))

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from penchant import encode, features, folder, shop, sources, split
 from penchant.data import Dataset
 from penchant.errors import BadSetting, MissingFile, MissingInput, near
 from penchant.features import Features
+from penchant.ranking import Task
 from penchant.recipe import InputSpec, Recipe, SplitSpec
 from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
-__all__ = ["find", "make_input", "make_split", "open_data"]
+__all__ = ["check_task", "find", "make_input", "make_split", "open_data"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -84,6 +87,26 @@ def make_split(data: Dataset, spec: SplitSpec) -> Split:
     if spec.by == "by_time":
         return split.by_time(chosen, spec.ratios, spec.seed)
     return split.cold_items(chosen, spec.share, spec.seed)
+
+
+def check_task(split: Split, task: Task) -> None:
+    """Raises BadSetting when `evaluate` would refuse this task, so that nothing is trained in vain."""
+    held = np.bincount(split.part(task.part).user, minlength=len(split.users))
+    if not (held >= task.min_test).any():
+        raise BadSetting(
+            f"[protocol] min_test = {task.min_test}: no user has so many held-out items in {task.part}; "
+            f"the most is {held.max(initial=0)}"
+        )
+    if task.only_cold and split.cold is None:
+        raise BadSetting('[protocol] only_cold: the split has no cold items. Use:  split = { by = "cold_items" }')
+    if task.candidates is not None:
+        chosen = np.bincount(split.known(("train", "valid", "test")).user, minlength=len(split.users))
+        left = len(split.items) - int(chosen[held >= task.min_test].max())
+        if task.candidates.items - 1 > left:
+            raise BadSetting(
+                f"[protocol] candidates = {task.candidates.items}: some user leaves only {left} items unchosen; "
+                f"at most {left + 1} candidates are possible"
+            )
 
 
 def make_input(name: str, spec: InputSpec, data: Dataset, store: Store, progress: Progress | None = None) -> Features:

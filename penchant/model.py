@@ -82,7 +82,7 @@ class Model(ABC):
         its last validation. Raises MissingInput, Misaligned, Leak, Diverged.
         """
         training = training or Training()
-        bound = self._bind(train, inputs)
+        bound = self.bind(train, inputs)
         validation = None if valid is None else Validation.of(train, valid, training.select)
         with _seeded(training.seed):
             net = self.build(train, **bound)
@@ -100,7 +100,11 @@ class Model(ABC):
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
         return Recommender(self.name, settings_of(self), train.users, train.items, scorer, known, curve, parameters)
 
-    def _bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
+    def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
+        """The inputs as `build` takes them: all there, none too many, aligned with `train`, of this train part only.
+
+        Raises MissingInput, Misaligned, Leak.
+        """
         needs = self.needs()
         many = any(need.many for need in needs)
         names = {need.name for need in needs if not need.many}

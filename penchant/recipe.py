@@ -194,8 +194,7 @@ def _input(name: str, raw: Any) -> InputSpec:
 
 
 def _claim(metric: str, raw: Any, task: Task) -> ClaimSpec:
-    metrics.parse(metric)
-    if metric not in task.names:
+    if metrics.parse(metric) and metric not in task.names:
         raise BadSetting(f"[claim] {metric} is not measured by this protocol; it measures: {', '.join(task.names)}")
     return _made(f"[claim] {metric}", ClaimSpec, {"value": raw} if isinstance(raw, int | float) else raw)
 

@@ -56,11 +56,12 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     watch.stage(f"reading {recipe.data}")
     data = making.open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
     split = making.make_split(data, recipe.split)
+    making.check_task(split, recipe.task)
     made = {}
     for name, spec in recipe.inputs.items():
         watch.stage(f"input {name}")
         made[name] = making.make_input(name, spec, data, store, lambda _, done, total: watch.step(done, total))
-    recipe.model._bind(split.train, dict(made))  # a missing input is found here, not after a search
+    recipe.model.bind(split.train, dict(made))  # a missing input is found here, not after a search
     return Prepared(data, split, made, time.perf_counter() - started)
 
 
@@ -79,7 +80,7 @@ def run(
     """
     watch = watch or Silent()
     ready = prepare(recipe, store, watch)
-    identity = digest(json.dumps(_essence(recipe), sort_keys=True, default=str), ready.data.hash, *_prints(ready))
+    identity = _identity(recipe, ready)
     _claim_folder(out, recipe, identity, fresh)
     log = Log(out / "log.jsonl")
     started = time.perf_counter()
@@ -117,18 +118,21 @@ def final(
     that train by epochs, MissingFile.
     """
     watch = watch or Silent()
-    training = recipe.training
-    if source is not None and (source / "report.json").exists():
-        report = Report.read(source)
-        if report.epochs:
-            training = replace(training, epochs=report.epochs)
-        lock = json.loads((source / "chosen.json").read_text("utf-8")) if (source / "chosen.json").exists() else {}
-        recipe = recipe.with_settings(lock) if lock else recipe
-    elif source is not None:
+    if source is not None and not (source / "report.json").exists():
         raise MissingFile(
             f"--final takes its settings and epochs from a finished run in {source}. First:  penchant run ..."
         )
     ready = prepare(recipe, store, watch)
+    training = recipe.training
+    if source is not None:
+        if _claimed(source) != _identity(recipe, ready):
+            raise BadSetting(
+                f"the run in {source} is of another recipe, or of other data: its epochs do not hold for this one. "
+                "Name the run of this recipe with  --out"
+            )
+        if (source / "chosen.json").exists():
+            recipe = recipe.with_settings(json.loads((source / "chosen.json").read_text("utf-8")))
+        training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
     everything = ready.split.known(("train", "valid", "test"))
     watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
     rec = recipe.model.fit(
@@ -195,9 +199,10 @@ def _report(
     epochs = [s.curve.best_epoch or len(s.curve.epoch) for s in done]
     run_epochs = sum(len(s.curve.epoch) for s in done)
     curves = sum(s.curve.seconds for s in done)
-    selected = f"valid {recipe.training.select}" if len(split.valid) else "nothing: fixed epochs"
+    select = recipe.training.select
+    selected = f"the epoch by valid {select}" if run_epochs and len(split.valid) else "nothing: fixed settings"
     if trials:
-        selected = f"{trials} settings and the epoch by valid {recipe.training.select}"
+        selected = f"{trials} settings{' and the epoch' if run_epochs else ''} by valid {select}"
     return Report(
         model=recipe.model.name,
         data=DataFacts(
@@ -260,14 +265,24 @@ def _essence(recipe: Recipe) -> dict[str, Any]:
     return raw
 
 
-def _prints(ready: Prepared) -> list[str]:
-    return [ready.split.train.hash, *(f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))]
+def _identity(recipe: Recipe, ready: Prepared) -> str:
+    prints = (f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))
+    essence = json.dumps(_essence(recipe), sort_keys=True, default=str)
+    return digest(essence, ready.data.hash, ready.split.train.hash, *prints)
+
+
+def _claimed(out: Path) -> str | None:
+    """The identity of the run in a folder."""
+    lock = out / "run.json"
+    return json.loads(lock.read_text("utf-8")).get("identity") if lock.exists() else None
 
 
 def _claim_folder(out: Path, recipe: Recipe, identity: str, fresh: bool) -> None:
     """Make `out` this run's folder. Another run there is only replaced when asked for."""
     lock = out / "run.json"
-    if lock.exists() and json.loads(lock.read_text("utf-8")).get("identity") != identity:
+    if out.exists() and not out.is_dir():
+        raise BadSetting(f"{out} is a file. Choose a folder:  --out DIR")
+    if lock.exists() and _claimed(out) != identity:
         if not fresh:
             raise BadSetting(
                 f"{out} holds another run (other settings, data or inputs). Choose another folder with --out DIR, "

@@ -66,8 +66,11 @@ class Split:
         Equal timestamps: an earlier part comes first. A user of row -1 has no history. Raises BadSetting when the
         history would contain the part that is asked about.
         """
-        if part in history:
-            raise BadSetting(f'history = {list(history)} would show the answers: it contains "{part}". Leave it out.')
+        shown = [name for name in history if name in PARTS and PARTS.index(name) >= PARTS.index(part)]
+        if shown:
+            raise BadSetting(
+                f'history = {list(history)} would show the answers: it contains "{shown[0]}". Leave it out.'
+            )
         if users is None:
             users = np.unique(self.part(part).user)
         users = np.asarray(users, np.int64)

@@ -41,8 +41,11 @@ def headline(report: Report, audience: Audience | None) -> list[str]:
         chance = min(int(k) / among, 1)
         times = f", {got.mean / chance:.0f} times less" if got.mean > 2 * chance else ""
         out.append(f"A list drawn at random would hold about {words.figure(main, chance)}{times}.")
-    if report.protocol.selected_by:
-        out.append(f"Settings were chosen by {words.metric(report.protocol.selected_by)}, never by the number shown.")
+    chosen = report.protocol.selected_by
+    if chosen.startswith("nothing"):
+        out.append("Nothing was chosen: the recipe fixes every setting.")
+    elif chosen:
+        out.append(f"Chosen: {chosen if chosen.startswith('the ') else words.metric(chosen)}, never by the number shown.")
     return [out[0], " ".join(out[1:])] if len(out) > 1 else out
 
 
