@@ -10,17 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from penchant import encode, features, folder, shop, sources, split
+from penchant import encode, features, folder, metrics, shop, sources, split
 from penchant.data import Dataset
 from penchant.errors import BadSetting, MissingFile, MissingInput, near
 from penchant.features import Features
-from penchant.ranking import Task
 from penchant.recipe import InputSpec, Recipe, SplitSpec
 from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
-__all__ = ["check_task", "find", "make_input", "make_split", "open_data"]
+__all__ = ["check", "find", "make_input", "make_split", "open_data"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -89,8 +88,12 @@ def make_split(data: Dataset, spec: SplitSpec) -> Split:
     return split.cold_items(chosen, spec.share, spec.seed)
 
 
-def check_task(split: Split, task: Task) -> None:
-    """Raises BadSetting when `evaluate` would refuse this task, so that nothing is trained in vain."""
+def check(recipe: Recipe, split: Split) -> None:
+    """Raises BadSetting for what could only fail in validation or evaluation, so that nothing is trained in vain."""
+    task = recipe.task
+    for name in (recipe.training.select, *task.metrics):
+        if metrics.parse(name).of_lists:
+            raise BadSetting(f"`{name}` is of whole lists; validation and evaluation need ranks, e.g. recall@20")
     held = np.bincount(split.part(task.part).user, minlength=len(split.users))
     if not (held >= task.min_test).any():
         raise BadSetting(

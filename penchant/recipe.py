@@ -208,8 +208,7 @@ def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple
         if not isinstance(values, list) or not values:
             raise BadSetting(f'[search] "{key}" must list the values to choose from, e.g. "{key}" = [1e-6, 1e-5]')
         for value in values:  # every value must be one that the recipe could be run with
-            trial = _copied(whole)
-            trial.pop("search", None)
+            trial = {part: given for part, given in _copied(whole).items() if part != "search"}
             _put(trial, key.split("."), value)
             parse(trial, "search")
         found[key] = tuple(values)

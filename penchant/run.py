@@ -7,18 +7,15 @@ are kept, the seed in work continues from its last validation.
 from __future__ import annotations
 
 import json
-import platform
 import resource
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from penchant import inputs as making
 from penchant import metrics, runs, saved, tune
@@ -56,7 +53,7 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     watch.stage(f"reading {recipe.data}")
     data = making.open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
     split = making.make_split(data, recipe.split)
-    making.check_task(split, recipe.task)
+    making.check(recipe, split)
     made = {}
     for name, spec in recipe.inputs.items():
         watch.stage(f"input {name}")
@@ -81,7 +78,7 @@ def run(
     watch = watch or Silent()
     ready = prepare(recipe, store, watch)
     identity = _identity(recipe, ready)
-    _claim_folder(out, recipe, identity, fresh)
+    runs.claim(out, recipe, identity, fresh)
     log = Log(out / "log.jsonl")
     started = time.perf_counter()
     chosen, trials = _search(recipe, ready, out, identity, watch, log)
@@ -125,7 +122,7 @@ def final(
     ready = prepare(recipe, store, watch)
     training = recipe.training
     if source is not None:
-        if _claimed(source) != _identity(recipe, ready):
+        if runs.claimed(source) != _identity(recipe, ready):
             raise BadSetting(
                 f"the run in {source} is of another recipe, or of other data: its epochs do not hold for this one. "
                 "Name the run of this recipe with  --out"
@@ -145,7 +142,7 @@ def final(
     )
     saved.write(rec, out / "model")
     runs.write_items(ready.data.catalog, ready.split.items, out)
-    _write_lock(out, recipe, digest("final", json.dumps(_essence(recipe), sort_keys=True, default=str)))
+    runs.write_lock(out, recipe, digest("final", json.dumps(_essence(recipe), sort_keys=True, default=str)))
     shutil.rmtree(out / "work", ignore_errors=True)
     return rec
 
@@ -230,7 +227,7 @@ def _report(
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         lm=LmCost(),
         seeds=recipe.seeds,
-        versions=_versions(),
+        versions=runs.versions(),
         claim={m: Claim(c.value, c.relative, found[m].mean, c.source, c.leaks) for m, c in recipe.claim.items()}
         or None,
         paper=recipe.paper,
@@ -247,16 +244,6 @@ def _report(
     )
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("penchant", "numpy", "scipy", "torch"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
 def _essence(recipe: Recipe) -> dict[str, Any]:
     """What makes two runs the same work: everything but seeds, claims and the paper's name."""
     raw = {key: value for key, value in recipe.raw.items() if key not in ("claim", "paper")}
@@ -269,37 +256,3 @@ def _identity(recipe: Recipe, ready: Prepared) -> str:
     prints = (f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))
     essence = json.dumps(_essence(recipe), sort_keys=True, default=str)
     return digest(essence, ready.data.hash, ready.split.train.hash, *prints)
-
-
-def _claimed(out: Path) -> str | None:
-    """The identity of the run in a folder."""
-    lock = out / "run.json"
-    return json.loads(lock.read_text("utf-8")).get("identity") if lock.exists() else None
-
-
-def _claim_folder(out: Path, recipe: Recipe, identity: str, fresh: bool) -> None:
-    """Make `out` this run's folder. Another run there is only replaced when asked for."""
-    lock = out / "run.json"
-    if out.exists() and not out.is_dir():
-        raise BadSetting(f"{out} is a file. Choose a folder:  --out DIR")
-    if lock.exists() and _claimed(out) != identity:
-        if not fresh:
-            raise BadSetting(
-                f"{out} holds another run (other settings, data or inputs). Choose another folder with --out DIR, "
-                "or replace it:  --fresh"
-            )
-        shutil.rmtree(out)
-    elif fresh and lock.exists():
-        shutil.rmtree(out)
-    elif out.exists() and not lock.exists() and any(out.iterdir()):
-        raise BadSetting(f"{out} is not empty and not a run folder. Choose another:  --out DIR")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").unlink(missing_ok=True)
-    write_whole(lock, json.dumps({"identity": identity, "recipe": f"{recipe.name}.toml"}).encode())
-    _write_lock(out, recipe, identity)
-
-
-def _write_lock(out: Path, recipe: Recipe, identity: str) -> None:
-    """recipe.lock.toml: the recipe as run, with versions; it can be run again as it is."""
-    head = f"# run {identity[:12]}; " + "; ".join(f"{k} {v}" for k, v in _versions().items()) + "\n"
-    write_whole(out / "recipe.lock.toml", (head + tomli_w.dumps(dict(recipe.raw))).encode())

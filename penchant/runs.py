@@ -1,24 +1,29 @@
-"""A run folder, opened for recommending: the kept model and the words of its items."""
+"""A run folder: claimed by one recipe, and opened for recommending: the kept model and the words of its items."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import platform
+import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import tomli_w
 
 from penchant import saved
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids
-from penchant.errors import BadModel, MissingFile
+from penchant.errors import BadModel, BadSetting, MissingFile
 from penchant.model import Recommender
+from penchant.recipe import Recipe
 from penchant.report import write_whole
 
-__all__ = ["Opened", "read", "write_items"]
+__all__ = ["Opened", "claim", "claimed", "read", "versions", "write_items", "write_lock"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,3 +72,55 @@ def _again(folder: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
         name = json.loads((folder / "run.json").read_text("utf-8")).get("recipe") or name
     return f"penchant run {name} --out {folder}"
+
+
+def claimed(out: Path) -> str | None:
+    """The identity of the run in a folder."""
+    lock = out / "run.json"
+    return json.loads(lock.read_text("utf-8")).get("identity") if lock.exists() else None
+
+
+def claim(out: Path, recipe: Recipe, identity: str, fresh: bool) -> None:
+    """Make `out` this run's folder. Another run there is only replaced when asked for."""
+    lock = out / "run.json"
+    if out.exists() and not out.is_dir():
+        raise BadSetting(f"{out} is a file. Choose a folder:  --out DIR")
+    if lock.exists() and claimed(out) != identity:
+        if not fresh:
+            raise BadSetting(
+                f"{out} holds another run (other settings, data or inputs). Choose another folder with --out DIR, "
+                "or replace it:  --fresh"
+            )
+        _remove(out)
+    elif fresh and lock.exists():
+        _remove(out)
+    elif out.exists() and not lock.exists() and any(not file.name.startswith(".") for file in out.iterdir()):
+        raise BadSetting(f"{out} is not empty and not a run folder. Choose another:  --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").unlink(missing_ok=True)
+    write_whole(lock, json.dumps({"identity": identity, "recipe": f"{recipe.name}.toml"}).encode())
+    write_lock(out, recipe, identity)
+
+
+def _remove(out: Path) -> None:
+    """Renamed first: a kill in the middle does not leave half a run under this name."""
+    old = out.resolve().with_name(f".{out.resolve().name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    out.rename(old)
+    shutil.rmtree(old)
+
+
+def write_lock(out: Path, recipe: Recipe, identity: str) -> None:
+    """recipe.lock.toml: the recipe as run, with versions; it can be run again as it is."""
+    head = f"# run {identity[:12]}; " + "; ".join(f"{k} {v}" for k, v in versions().items()) + "\n"
+    write_whole(out / "recipe.lock.toml", (head + tomli_w.dumps(dict(recipe.raw))).encode())
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("penchant", "numpy", "scipy", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -66,13 +66,14 @@ class Split:
         Equal timestamps: an earlier part comes first. A user of row -1 has no history. Raises BadSetting when the
         history would contain the part that is asked about.
         """
+        asked = self.part(part)
         shown = [name for name in history if name in PARTS and PARTS.index(name) >= PARTS.index(part)]
         if shown:
             raise BadSetting(
                 f'history = {list(history)} would show the answers: it contains "{shown[0]}". Leave it out.'
             )
         if users is None:
-            users = np.unique(self.part(part).user)
+            users = np.unique(asked.user)
         users = np.asarray(users, np.int64)
         starts, items = self._histories[tuple(history)] if tuple(history) in self._histories else self._history(history)
         lengths = np.where(users >= 0, starts[users + 1] - starts[users], 0)

@@ -23,7 +23,7 @@ from penchant.scorers import Factors
 
 __all__ = ["Vbpr"]
 
-BLOCK = 256
+BLOCK = 2**20  # numbers in a block of feature differences: 4 MB
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,9 @@ class VbprNet(nn.Module):
         g_i, g_j = pick(self.g_item, batch.items).unbind(1)  # (B, d) each
         # Blocks of differences stay in the cache and are small enough for the allocator to use their memory again.
         content, bias = [], []
-        for i, j in zip(batch.positive.split(BLOCK), batch.negative.split(BLOCK), strict=True):
-            f = self.f.index_select(0, i).sub_(self.f.index_select(0, j))  # (BLOCK, F)
+        rows = max(1, BLOCK // self.f.shape[1])
+        for i, j in zip(batch.positive.split(rows), batch.negative.split(rows), strict=True):
+            f = self.f.index_select(0, i).sub_(self.f.index_select(0, j))  # (rows, F)
             content.append(f @ self.e.T)
             bias.append(f @ self.b)
         x = (g_u * (g_i - g_j)).sum(-1) + (t_u * torch.cat(content)).sum(-1) + torch.cat(bias)  # (B,)
