@@ -45,7 +45,9 @@ def headline(report: Report, audience: Audience | None) -> list[str]:
     if chosen.startswith("nothing"):
         out.append("Nothing was chosen: the recipe fixes every setting.")
     elif chosen:
-        out.append(f"Chosen: {chosen if chosen.startswith('the ') else words.metric(chosen)}, never by the number shown.")
+        out.append(
+            f"Chosen: {chosen if chosen.startswith('the ') else words.metric(chosen)}, never by the number shown."
+        )
     return [out[0], " ".join(out[1:])] if len(out) > 1 else out
 
 

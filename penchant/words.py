@@ -146,16 +146,19 @@ def describe(report: Report) -> str:
 
 
 def labels(reports: Sequence[Report]) -> tuple[str, ...]:
-    """A name for each report: its model, with the settings that tell it from others of the same model."""
-    settings = [
-        flat(r.settings) | flat(r.training) | {name: given.ref or given.description for name, given in r.inputs.items()}
-        for r in reports
-    ]
+    """A name for each report: its model, with the inputs or settings that tell it from others of the same model."""
+    settings = [flat(r.settings) | flat(r.training) for r in reports]
+    given = [{name: i.ref or i.description for name, i in r.inputs.items()} for r in reports]
     names = []
-    for report, own in zip(reports, settings, strict=True):
-        same = [other for r, other in zip(reports, settings, strict=True) if r.model == report.model]
-        telling = [key for key in own if any(other.get(key) != own[key] for other in same)]
-        names.append(" ".join([report.model, *(f"{key}={own[key]}" for key in telling[:3])]))
+    for report, own, inputs in zip(reports, settings, given, strict=True):
+        twins = [i for i, other in enumerate(reports) if other.model == report.model]
+        name = report.model
+        if any(given[i] != inputs for i in twins):
+            name += "".join(f" + {key}" for key in inputs)
+            twins = [i for i in twins if set(given[i]) == set(inputs)]
+            name += "".join(f" {k}={v}" for k, v in inputs.items() if any(given[i].get(k) != v for i in twins))
+        telling = [key for key in own if any(settings[i].get(key) != own[key] for i in twins)]
+        names.append(" ".join([name, *(f"{key}={own[key]}" for key in telling[:3])]))
     return tuple(f"{n} #{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
