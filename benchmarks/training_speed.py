@@ -53,7 +53,10 @@ def baby(store: str) -> tuple[str, split.Split]:
         item = np.minimum((rng.pareto(1.0, n) * items / 40).astype(np.int64), items - 1)
         key = np.unique(rng.integers(0, users, n) * items + item)
         log = Interactions(
-            Ids("user", tuple(map(str, range(users)))), Ids("item", tuple(map(str, range(items)))), key // items, key % items
+            Ids("user", tuple(map(str, range(users)))),
+            Ids("item", tuple(map(str, range(items)))),
+            key // items,
+            key % items,
         )
         return "random, the size of baby", split.by_ratio(log)
 
@@ -70,9 +73,11 @@ class CooLightGcn(nn.Module):
         hops = Hops.bipartite(train)
         rows = torch.repeat_interleave(torch.arange(len(hops.starts) - 1), hops.starts.diff().long())
         size = (len(self.e0), len(self.e0))
-        self.adjacency = torch.sparse_coo_tensor(torch.stack([rows, hops.columns.long()]), hops.weights, size).coalesce()
+        self.adjacency = torch.sparse_coo_tensor(
+            torch.stack([rows, hops.columns.long()]), hops.weights, size
+        ).coalesce()
 
-    def loss(self, batch):  # noqa: ANN001, ANN201
+    def loss(self, batch):
         layer, total = self.e0, self.e0
         for _ in range(self.model.layers):
             layer = torch.sparse.mm(self.adjacency, layer)
@@ -92,7 +97,7 @@ class PlainBpr(nn.Module):
         self.user = nn.Embedding(len(train.users), model.dim)
         self.item = nn.Embedding(len(train.items), model.dim)
 
-    def loss(self, batch):  # noqa: ANN001, ANN201
+    def loss(self, batch):
         u, i, j = self.user(batch.user), self.item(batch.positive), self.item(batch.negative)
         rank = F.softplus((u * j).sum(1) - (u * i).sum(1)).mean()
         return rank + self.model.l2 * (u.square().sum() + i.square().sum() + j.square().sum())
@@ -109,7 +114,7 @@ class PlainVbpr(nn.Module):
         self.project = nn.Linear(f.shape[1], model.content_dim)
         self.bias = nn.Linear(f.shape[1], 1, bias=False)
 
-    def loss(self, batch):  # noqa: ANN001, ANN201
+    def loss(self, batch):
         items = torch.cat([self.item.weight, self.project(self.f)], dim=1)
         bias = self.bias(self.f)[:, 0]
         u = self.user(batch.user)
@@ -153,7 +158,11 @@ def race(fast: Callable[[int], float], slow: Callable[[int], float], rounds: int
         pairs.append(taken)
     a, b = zip(*pairs, strict=True)
     ratio = statistics.median(y / x for x, y in pairs)
-    return {"ours_s": round(statistics.median(a), 3), "plain_s": round(statistics.median(b), 3), "times": round(ratio, 2)}
+    return {
+        "ours_s": round(statistics.median(a), 3),
+        "plain_s": round(statistics.median(b), 3),
+        "times": round(ratio, 2),
+    }
 
 
 def lightgcn(part: split.Split, rounds: int) -> dict[str, float]:
