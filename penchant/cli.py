@@ -233,6 +233,10 @@ def main() -> None:
         app()
     except PenchantError as error:
         _fail(error)
+    except SystemExit as left:
+        if left.code == 130:  # what the command line's library makes of Ctrl-C
+            print("penchant: stopped; call the same command again to go on", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("penchant: stopped; call the same command again to go on", file=sys.stderr)
         sys.exit(130)
@@ -244,5 +248,6 @@ def main() -> None:
 def _fail(error: PenchantError) -> None:
     if "--json" in sys.argv:
         print(jsonlib.dumps({"error": type(error).__name__, "message": str(error)}))
-    print(f"penchant: {type(error).__name__}: {error}", file=sys.stderr)
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error))  # ids may hold anything
+    print(f"penchant: {type(error).__name__}: {shown}", file=sys.stderr)
     sys.exit(2)

@@ -36,7 +36,7 @@ class Bars:
             self.close()
             self.task = self.drawn.add_task(plain(name), total=total, note="")
         elif not self.quiet:
-            print(f"penchant: {name}", file=sys.stderr, flush=True)
+            print(f"penchant: {_visible(name)}", file=sys.stderr, flush=True)
 
     def step(self, done: int, total: int | None = None, note: str = "") -> None:
         if self.drawn is not None and self.task is not None:
@@ -88,4 +88,8 @@ def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] =
 
 def plain(text: str) -> str:
     """Untrusted text for a terminal: no markup, no control characters."""
-    return escape("".join(c if c.isprintable() else " " for c in text))
+    return escape(_visible(text))
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
