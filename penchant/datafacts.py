@@ -46,7 +46,7 @@ def facts(data: Dataset) -> dict[str, Any]:
     text = catalog.texts()
     found["items with text"] = _share(text.present)
     for name, values in catalog.fields.items():
-        found[f"  {name}"] = _share(np.array([v is not None for v in values], bool))
+        found[f"items with {name}"] = _share(np.array([v is not None for v in values], bool))
     found["items with picture"] = _share(catalog.pictures.present)
     if data.user_fields:
         found["user texts"] = ", ".join(data.user_fields)

@@ -164,9 +164,10 @@ class Report:
 
     @property
     def main(self) -> str:
-        """The metric of the headline: the one selected by, if it was measured, else the first."""
+        """The metric of the headline: the one selected by, else recall of the longest list, else the first."""
         chosen = self.protocol.selected_by.rsplit(" ", 1)[-1]
-        return chosen if chosen in self.metrics else next(iter(self.metrics), "")
+        longest = f"recall@{max(self.protocol.at, default=0)}"
+        return next((m for m in (chosen, longest) if m in self.metrics), next(iter(self.metrics), ""))
 
     @property
     def kept(self) -> int | None:

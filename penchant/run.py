@@ -19,6 +19,7 @@ import numpy as np
 
 from penchant import inputs as making
 from penchant import metrics, runs, saved, tune
+from penchant.cards import reference
 from penchant.data import digest
 from penchant.errors import BadSetting, MissingFile
 from penchant.model import Recommender, settings_of
@@ -111,8 +112,8 @@ def final(
 ) -> Recommender:
     """Fit on train, valid and test together for a fixed number of epochs; there is nothing left to measure it on.
 
-    source: a finished run of the same recipe that says how many epochs and which settings; without it, and for models
-    that train by epochs, MissingFile.
+    source: a finished run of the same recipe that says how many epochs and which settings; without one the recipe's own
+    are used. Raises MissingFile when that run is not finished.
     """
     watch = watch or Silent()
     if source is not None and not (source / "report.json").exists():
@@ -234,7 +235,7 @@ def _report(
         best_seed=recipe.seeds[best],
         settings=settings_of(recipe.model),
         training={k: v for k, v in vars(recipe.training).items() if k != "seed"},
-        inputs={n: Input(making.describe(recipe, n), f.hash[:12], f.source.external) for n, f in ready.inputs.items()},
+        inputs={n: Input(making.describe(recipe, n), reference(f), f.source.external) for n, f in ready.inputs.items()},
         notes=dict(ready.data.notes),
         curve=tuple(
             Point(s.seed, e, loss, v)

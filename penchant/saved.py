@@ -40,6 +40,7 @@ def write(rec: Recommender, folder: Path) -> None:
     arrays = {f"scorer/{name}": np.ascontiguousarray(value) for name, value in rec.scorer.arrays().items()}
     arrays["known/starts"], arrays["known/items"] = rec.known.history_starts, rec.known.history_items
     save_file(arrays, partial / "arrays.safetensors")
+    (partial / "arrays.safetensors").chmod(0o644)  # safetensors makes it private; a service may run as somebody else
     (partial / "ids.json").write_text(json.dumps({"users": rec.users.keys, "items": rec.items.keys}), "utf-8")
     head = {
         "format": FORMAT,
