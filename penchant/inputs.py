@@ -91,6 +91,8 @@ def make_split(data: Dataset, spec: SplitSpec) -> Split:
 def check(recipe: Recipe, split: Split) -> None:
     """Raises BadSetting for what could only fail in validation or evaluation, so that nothing is trained in vain."""
     task = recipe.task
+    if recipe.training.device.partition(":")[0] not in ("auto", "cpu", "cuda"):
+        raise BadSetting(f'[training] device = {recipe.training.device!r}: choose "auto", "cpu" or "cuda"')
     for name in (recipe.training.select, *task.metrics):
         if metrics.parse(name).of_lists:
             raise BadSetting(f"`{name}` is of whole lists; validation and evaluation need ranks, e.g. recall@20")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 import typing
@@ -23,6 +24,7 @@ from penchant.training import Training
 __all__ = ["ClaimSpec", "InputSpec", "Recipe", "SplitSpec", "parse", "read"]
 
 SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
+COUNTS = ("dim", "content_dim", "negatives", "neighbours", "k_core")  # of which there must be one
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,8 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Where an input comes from.
-
-    from_: "catalog.text", "catalog.image", "items.COLUMN", "users.COLUMN" or "features/NAME"; several are joined.
-    origin: "external" for text columns that came with the data.
-    """
+    """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME; several are
+    joined. origin: "external" for text columns that came with the data."""
 
     from_: tuple[str, ...]
     encoder: str | None = None
@@ -166,8 +165,7 @@ def _model(raw: Any, where: str) -> Model:
 
 
 def _task(raw: Mapping[str, Any]) -> Task:
-    raw = dict(raw)
-    ranking = raw.pop("ranking", "full")
+    ranking, raw = raw.get("ranking", "full"), {key: value for key, value in raw.items() if key != "ranking"}
     if ranking != "full" and not isinstance(ranking, Mapping):
         raise BadSetting(f'[protocol] ranking = {ranking!r}: choose "full" or {{ candidates = 21, seed = 0 }}')
     task = _made("[protocol]", Task, raw, hidden=("part", "seed", "candidates"), also=("ranking",))
@@ -187,10 +185,8 @@ def _input(name: str, raw: Any) -> InputSpec:
     raw = dict(_table(f"[inputs] {name}", raw))
     if "from" not in raw:
         raise BadRecipe(f'[inputs] {name} lacks `from`, e.g. {name} = {{ from = "catalog.text", encoder = "minilm" }}')
-    given = raw.pop("from")
-    if "from_" in raw:
-        raise UnknownKey(f"[inputs] {name}", "from_", ["from", "encoder", "origin"])
-    return _made(f"[inputs] {name}", InputSpec, {**raw, "from_": (given,) if isinstance(given, str) else given})
+    given = raw["from"]
+    return _made(f"[inputs] {name}", InputSpec, {**raw, "from": (given,) if isinstance(given, str) else given})
 
 
 def _claim(metric: str, raw: Any, task: Task) -> ClaimSpec:
@@ -219,26 +215,29 @@ def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), al
     """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere."""
     raw = _table(where, raw)
     hints = typing.get_type_hints(cls)
-    names = {f.name: f for f in fields(cls) if f.name not in hidden}
-    shown = [*(name.rstrip("_") for name in names), *also]
+    names = {f.name.rstrip("_"): f for f in fields(cls) if f.name not in hidden}
     for key in raw:
         if key not in names:
-            raise UnknownKey(where, key, shown)
+            raise UnknownKey(where, key, [*names, *also])
     for name, f in names.items():
         if name not in raw and f.default is MISSING and f.default_factory is MISSING:
             raise BadRecipe(f"{where} lacks `{name}`")
-    said = {key: f"{where} {key.rstrip('_')}" for key in raw}
-    return cls(**{k: v if isinstance(v, Model) else _typed(said[k], hints[k], v) for k, v in raw.items()})
+    values = {}
+    for key, value in raw.items():
+        f, least = names[key], int(key in COUNTS)
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise BadSetting(f"{where} {key} = {value} must be {least} or more")
+        values[f.name] = value if isinstance(value, Model) else _typed(f"{where} {key}", hints[f.name], value)
+    return cls(**values)
 
 
 def _typed(where: str, hint: Any, value: Any) -> Any:
     """`value` as the type that is meant: a TOML array may be a tuple, 3 may be 3.0, but true is not 1 nor "3" a 3."""
     try:
         return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise BadSetting(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
-    except TypeError:
-        raise BadSetting(f"{where} = {value!r}: no date or time is meant here") from None
+    except (ValidationError, TypeError) as error:  # a TypeError where TOML's date or time is not meant
+        said = error.errors()[0]["msg"].lower() if isinstance(error, ValidationError) else "no date is meant here"
+        raise BadSetting(f"{where} = {value!r}: {said}") from None
 
 
 def _table(where: str, raw: Any) -> Mapping[str, Any]:

@@ -96,7 +96,10 @@ def claim(out: Path, recipe: Recipe, identity: str, fresh: bool) -> None:
         _remove(out)
     elif out.exists() and not lock.exists() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise BadSetting(f"{out} is not empty and not a run folder. Choose another:  --out DIR")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(f"cannot make the folder {out}: {error.strerror}. Choose another:  --out DIR") from None
     (out / "report.json").unlink(missing_ok=True)
     write_whole(lock, json.dumps({"identity": identity, "recipe": f"{recipe.name}.toml"}).encode())
     write_lock(out, recipe, identity)

@@ -332,6 +332,12 @@ def test_a_folder_of_something_else_is_left_alone(data: Path, store: Store, tmp_
     assert (tmp_path / "letters" / "dear.txt").read_text() == "dear"
 
 
+def test_a_folder_that_cannot_be_made_is_said(data: Path, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadSetting, match="cannot make the folder"):
+        run.run(recipe(data), tmp_path / "file" / "out", store)
+
+
 def test_an_unfinished_run_says_how_to_go_on(data: Path, store: Store, tmp_path: Path) -> None:
     class Enough(Exception): ...
 
@@ -520,6 +526,7 @@ def test_candidate_ranking_is_printed_with_the_number(data: Path, store: Store, 
         ({"protocol": {"only_cold": True}}, BadSetting, "cold"),
         ({"protocol": {"metrics": ["maxdiv@10"]}}, PenchantError, "maxdiv"),
         ({"training": {"select": "coverage@10"}}, PenchantError, "coverage"),
+        ({"training": {"device": "tpu"}}, BadSetting, "device = 'tpu'"),
         ({"protocol": {"ranking": {"candidates": 60}}}, BadSetting, "candidates = 60"),
         (
             {"split": {"by": "by_ratio", "ratios": [0.9, 0.1, 0]}},
