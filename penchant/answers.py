@@ -29,7 +29,7 @@ def means(report: Any) -> dict[str, float]:
     return {name: value.mean for name, value in report.metrics.items()}
 
 
-def listed(found: Any, catalog: Any, reasons: Any) -> dict[str, Any]:
+def listed(found: Any, catalog: Any, reasons: Any, about: str = "user_id") -> dict[str, Any]:
     items = []
     for place, (key, score) in enumerate(zip(found.items, found.scores, strict=True)):
         row = catalog.items.rows_by_key.get(key, -1)
@@ -40,7 +40,7 @@ def listed(found: Any, catalog: Any, reasons: Any) -> dict[str, Any]:
                 {"item_id": e.item_id, "title": e.title, "weight": e.weight} for e in reasons[place].evidence
             ]
         items.append(entry)
-    return {"user_id": found.user_id, "note": found.note, "items": items}
+    return {about: found.user_id, "note": found.note, "items": items}
 
 
 def show_data(data: Any, json: bool) -> None:

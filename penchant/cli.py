@@ -13,7 +13,7 @@ import typer
 
 from penchant import answers
 from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store, show
-from penchant.errors import BadSetting, PenchantError
+from penchant.errors import BadInput, BadSetting, PenchantError
 
 __all__ = ["app", "main"]
 
@@ -112,7 +112,7 @@ def run(
         page.write(folder, made.report, made.per_user, made.top, shown, (), examples.audience(made))
 
     with screen.bars(json) as watch:
-        made = running.run(what, folder, open_store(store), watch, fresh, finish)
+        made = running.run(what, folder, open_store(store), watch, fresh, finish=finish)
     if json:
         answers.print_json(jsonlib.loads((folder / "report.json").read_text("utf-8")))
         return
@@ -194,7 +194,9 @@ def similar(
     opened = runs.read(run)
     found = opened.recommender.similar([item], k)[0]
     if json:
-        answers.print_json({"model": opened.recommender.name, **answers.listed(found, opened.catalog, [])})
+        answers.print_json(
+            {"model": opened.recommender.name, **answers.listed(found, opened.catalog, [], about="item_id")}
+        )
         return
     screen.out.print(screen.listing(found, opened.catalog, (), f"{opened.recommender.name}: like {item}"))
 
@@ -222,7 +224,7 @@ def why(
         screen.out.print(
             f"  {part.weight:+.4f}  {part.title}  ({part.item_id})", markup=False, highlight=False, soft_wrap=True
         )
-    kind = "add up to the score" if reason.exact else "are the linear reading of the history"
+    kind = "are exact parts of the score" if reason.exact else "order the history by a linear reading"
     if reason.evidence:
         screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")
 
@@ -243,6 +245,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _fail(
+            BadInput(
+                f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}. Choose another place."
+            )
+        )
 
 
 def _fail(error: PenchantError) -> None:

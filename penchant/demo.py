@@ -37,7 +37,7 @@ _SHARED = {
     "data": "shop",
     "split": {"by": "by_ratio", "chronological": True},
     "training": {"epochs": 60, "batch_size": 1024, "learning_rate": 5e-3, "validate_every": 3, "patience": 4},
-    "protocol": {"at": [10, 20]},
+    "protocol": {"at": [10, 20], "mask": ["train"], "history": ["train"]},
 }
 
 
@@ -61,7 +61,7 @@ def make(out: Path, store: Store, watch: Watcher | None = None, say: Callable[[s
     done: dict[str, Run] = {}
     for name, recipe in recipes().items():
         try:
-            done[name] = run(recipe, out / name, store, watch)
+            done[name] = run(recipe, out / name, store, watch, renew=True)
         except MissingExtra as error:
             say(f"left out {name}: {error}")
     best = max(done.values(), key=lambda r: _valid(r))

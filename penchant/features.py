@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from penchant.data import Ids, digest
-from penchant.errors import BadTable, Misaligned, some
+from penchant.errors import BadTable, Leak, Misaligned, some
 from penchant.texts import Provenance
 
 __all__ = ["Features", "align", "join", "nearest"]
@@ -103,10 +103,19 @@ def align(features: Features, ids: Ids) -> Features:
 
 
 def join(parts: list[Features]) -> Features:
-    """Vectors of several kinds side by side; a row is present where any part is, absent parts are zero there."""
+    """Vectors of several kinds side by side; a row is present where any part is, absent parts are zero there.
+
+    What the parts were written from is carried over. Raises Leak when they were written from different interactions.
+    """
     first = parts[0]
     aligned = [align(p, first.ids) for p in parts]
-    source = Provenance("join", tuple(p.hash for p in aligned))
+    origins = {p.source.interactions for p in aligned} - {None}
+    if len(origins) > 1:
+        raise Leak(
+            f"vectors written from different interactions ({', '.join(o[:8] for o in sorted(map(str, origins)))}) were joined"
+        )
+    made_by = "external:join" if any(p.source.external for p in aligned) else "join"
+    source = Provenance(made_by, tuple(p.hash for p in aligned), next(iter(origins), None))
     present = np.logical_or.reduce([p.present for p in aligned])
     return Features(first.ids, np.concatenate([p.values for p in aligned], axis=1), present, source)
 

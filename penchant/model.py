@@ -94,8 +94,7 @@ class Model(ABC):
 
             parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
             prints = [f"{name}:{_print(value)}" for name, value in sorted(bound.items())]
-            where = "" if valid is None else valid.hash
-            identity = digest(repr(self), repr(training), train.hash, where, *prints)
+            identity = digest(repr(self), repr(training), train.hash, valid.hash if valid is not None else "", *prints)
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
         return Recommender(self.name, settings_of(self), train.users, train.items, scorer, known, curve, parameters)
@@ -167,7 +166,8 @@ def _checked(name: str, value: Input, train: Interactions) -> Input:
 class Recommender:
     """A fitted model: its scorer, the vocabularies, and what was known of each user.
 
-    known: one query per user row, in order; the default history of `recommend`.
+    known: one query per user row, in order; the default history. seen: likewise, what is not recommended again, or None
+    for the same.
     """
 
     name: str
@@ -178,23 +178,27 @@ class Recommender:
     known: Queries
     curve: Curve = Curve()
     parameters: int = 0
+    seen: Queries | None = None
 
     def score(self, queries: Queries) -> np.ndarray:
         """(B, I) float32"""
         return self.scorer.score(queries)
 
     def ask(self, users: Sequence[str], histories: Sequence[Sequence[str]] | None = None) -> Queries:
-        """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise."""
+        """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise.
+
+        A history that is given stands for the person: she is judged by it alone.
+        """
         rows = self.users.rows(users)
         if histories is None:
             if (rows < 0).any():
                 stranger = users[int(np.flatnonzero(rows < 0)[0])]
                 raise UnknownId("user", stranger, self.users.keys, "For someone new, give a history of item ids.")
-            starts = self.known.history_starts
-            return Queries.of(rows, [self.known.history_items[starts[r] : starts[r + 1]] for r in rows])
+            return _rows(self.known, rows)
         if len(histories) != len(users):
             raise BadSetting(f"{len(histories)} histories for {len(users)} users; give one each")
-        return Queries.of(rows, [np.array([self.items.row(key) for key in history], np.int64) for history in histories])
+        given = [np.array([self.items.row(key) for key in history], np.int64) for history in histories]
+        return Queries.of(np.full(len(users), -1), given)
 
     def recommend(
         self,
@@ -211,7 +215,8 @@ class Recommender:
         if k < 1:
             raise BadSetting(f"k = {k} must be at least 1")
         queries = self.ask(users, histories)
-        mask = queries.matrix(len(self.items)) if exclude_seen else None
+        past = queries if histories is not None or self.seen is None else _rows(self.seen, queries.users)
+        mask = past.matrix(len(self.items)) if exclude_seen else None
         blank = (np.diff(queries.history_starts) == 0) & self.scorer.personal
         items, scores = topk.top(self.scorer, queries, min(k, len(self.items)), mask, seed=seed)
         if blank.any():
@@ -235,14 +240,12 @@ class Recommender:
         queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
         scorer = _Likeness(self.scorer)
         found, scores = topk.top(scorer, queries, min(k, len(self.items)), queries.matrix(len(self.items)), seed=seed)
+        note = "" if self.scorer.personal else "popular items: this model knows no likeness"
         out = []
         for b, key in enumerate(items):
             live = found[b] >= 0
-            out.append(
-                Recommendation(
-                    key, tuple(self.items.keys[i] for i in found[b][live]), tuple(map(float, scores[b][live]))
-                )
-            )
+            keys = tuple(self.items.keys[i] for i in found[b][live])
+            out.append(Recommendation(key, keys, tuple(map(float, scores[b][live])), note))
         return out
 
     @cached_property
@@ -255,6 +258,12 @@ class Recommender:
         from penchant import saved
 
         saved.write(self, Path(folder))
+
+
+def _rows(queries: Queries, rows: np.ndarray) -> Queries:
+    """The queries at these rows, in this order."""
+    starts = queries.history_starts
+    return Queries.of(rows, [queries.history_items[starts[r] : starts[r + 1]] for r in rows])
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def table(rows: int, dim: int, by_rows: bool = False) -> nn.Parameter:
 
 
 def pick(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """values[rows]; where `values` is a Table's weight the gradient holds these rows only."""
+    """values[rows]; where `values` is a ByRows the gradient holds these rows only."""
     return F.embedding(rows, values, sparse=isinstance(values, ByRows))
 
 
@@ -137,4 +137,5 @@ def factors(train: Interactions, vectors: Embedded) -> Factors:
     bias = (
         np.zeros(len(item), np.float32) if vectors.bias is None else vectors.bias.detach().float().cpu().numpy().copy()
     )
-    return Factors(user, item, bias, fold_in(user, item, train.matrix()))
+    x = train.matrix()
+    return Factors(user, item, bias, fold_in(user, item, x), np.diff(x.indptr) > 0)

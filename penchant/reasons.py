@@ -1,7 +1,8 @@
 """Reasons: which choices of the user's history, and which words, speak for an item.
 
-A reason is read off the scorer itself. For a linear scorer the shares are exact; for learned factors they are those of
-the linear reading of the history (scorers.fold_in), and the sentence says no more than that.
+A reason is read off the scorer itself. A linear scorer's score is the sum of what each choice adds, so shares are exact.
+Learned factors have no such sum: there the choices are ordered by their part in the linear reading of the history
+(scorers.fold_in), and the sentence speaks of nearness, not of shares.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Evidence:
 class Reason:
     """Why an item stands in somebody's list. share: of the positive part of the score that the evidence carries.
 
-    exact: the weights add up to the score itself.
+    exact: each weight is an exact part of the score.
     """
 
     user_id: str
@@ -144,27 +145,24 @@ def explain(
         Evidence(rec.items.keys[chosen[b]], _title(catalog, rec, int(chosen[b])), float(weight[b])) for b in best
     )
     if not evidence:
-        return Reason(
-            user, item, "No single earlier choice speaks for it; it is among the items this model gives most people."
-        )
+        return Reason(user, item, "No single earlier choice speaks for it.")
     share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
     words = () if catalog is None else _common(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
-    return Reason(
-        user,
-        item,
-        _sentence(evidence, words, share, len(chosen)),
-        evidence,
-        words,
-        share,
-        isinstance(rec.scorer, ItemToItem),
-    )
+    exact = isinstance(rec.scorer, ItemToItem)
+    said = _sentence(evidence, words, share if exact else None, len(chosen))
+    return Reason(user, item, said, evidence, words, share, exact)
 
 
-def _sentence(evidence: tuple[Evidence, ...], words: tuple[str, ...], share: float, of: int) -> str:
+def _sentence(evidence: tuple[Evidence, ...], words: tuple[str, ...], share: float | None, of: int) -> str:
+    """share: of what speaks for the item, where it can be read off the score; None where factors were learned."""
     named = " and ".join(f"“{e.title}”" for e in evidence)
-    said = f"Because you chose {named}"
-    if of > len(evidence):
-        said += f": {share:.0%} of what speaks for it in your {of} choices"
+    if share is not None:
+        said = f"Because you chose {named}"
+        said += f": {share:.0%} of what speaks for it in your {of} choices" if of > len(evidence) else ""
+    elif of > len(evidence):
+        said = f"Of your {of} choices, {named} {'are' if len(evidence) > 1 else 'is'} nearest to it in what the model learned"
+    else:
+        said = f"You chose {named}"
     if words:
         said += f". Shared words: {', '.join(words)}"
     return said + "."

@@ -7,7 +7,6 @@ are kept, the seed in work continues from its last validation.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -69,21 +68,23 @@ def run(
     store: Store,
     watch: Watcher | None = None,
     fresh: bool = False,
+    renew: bool = False,
     finish: Callable[[Run], None] | None = None,
 ) -> Run:
     """Run a recipe into `out`, or go on with it there.
 
-    finish: called with the result before the run counts as complete (report.html is made there). Raises BadSetting when
-    `out` holds another run and not `fresh`.
+    fresh: replace what is in `out`. renew: replace it only where it is another run. finish: called with the result before
+    the run counts as complete (report.html is made there). Raises BadSetting when `out` holds another run and neither is
+    asked for, or when another process works in it.
     """
     watch = watch or Silent()
     ready = prepare(recipe, store, watch)
     identity = _identity(recipe, ready)
-    runs.claim(out, recipe, identity, fresh)
+    runs.claim(out, recipe, identity, fresh, renew)
+    lock = runs.lock(out)
     log = Log(out / "log.jsonl")
-    started = time.perf_counter()
-    chosen, trials = _search(recipe, ready, out, identity, watch, log)
-    searched = time.perf_counter() - started
+    chosen, trials = _search(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
+    searched = sum(trial.seconds for trial in trials)
     recipe = recipe.with_settings(chosen) if chosen else recipe
     done = [one(recipe, ready, out / "seeds" / str(seed), seed, watch, log) for seed in recipe.seeds]
     best = int(np.argmax([-np.inf if seed.valid is None else seed.valid for seed in done]))
@@ -95,7 +96,7 @@ def run(
         {m: np.stack([seed.values[m] for seed in done]) for m in recipe.task.names},
     )
     top = TopLists(per_user.users, ready.split.items, done[best].items, done[best].scores)
-    report = _report(recipe, ready, per_user, done, best, searched if trials else 0.0, len(trials))
+    report = _report(recipe, ready, per_user, done, best, searched, len(trials))
     runs.write_items(ready.data.catalog, ready.split.items, out)
     per_user.write(out)
     top.write(out)
@@ -104,6 +105,7 @@ def run(
         finish(result)
     report.write(out)  # last: a folder with report.json is complete
     log.say("done", {m: value.mean for m, value in report.metrics.items()})
+    lock.close()
     return result
 
 
@@ -131,6 +133,7 @@ def final(
         if (source / "chosen.json").exists():
             recipe = recipe.with_settings(json.loads((source / "chosen.json").read_text("utf-8")))
         training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
+    runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True)
     everything = ready.split.known(("train", "valid", "test"))
     watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
     rec = recipe.model.fit(
@@ -143,7 +146,6 @@ def final(
     )
     saved.write(rec, out / "model")
     runs.write_items(ready.data.catalog, ready.split.items, out)
-    runs.write_lock(out, recipe, digest("final", json.dumps(_essence(recipe), sort_keys=True, default=str)))
     shutil.rmtree(out / "work", ignore_errors=True)
     return rec
 
@@ -197,6 +199,10 @@ def _report(
     epochs = [s.curve.best_epoch or len(s.curve.epoch) for s in done]
     run_epochs = sum(len(s.curve.epoch) for s in done)
     curves = sum(s.curve.seconds for s in done)
+    # Two draws of one split share a name and counts; the hash of the test part tells them apart in `compare`.
+    how = f"{split.how}, test {split.test.hash[:8]}"
+    if task.candidates is not None:
+        how += f", candidates drawn with seed {task.candidates.seed}"
     select = recipe.training.select
     selected = f"the epoch by valid {select}" if run_epochs and len(split.valid) else "nothing: fixed settings"
     if trials:
@@ -213,7 +219,7 @@ def _report(
             len(split.test),
         ),
         protocol=Protocol(
-            task.part, task.ranking, task.mask, task.history, task.at, selected, "random", split.how, task.min_test
+            task.part, task.ranking, task.mask, task.history, task.at, selected, "random", how, task.min_test
         ),
         users_evaluated=len(per_user.users),
         metrics=found,
@@ -225,7 +231,7 @@ def _report(
         ),
         epochs=round(float(np.median(epochs))),
         parameters=done[best].parameters,
-        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_rss_mb=max(s.peak_mb for s in done),
         lm=LmCost(),
         seeds=recipe.seeds,
         versions=runs.versions(),
@@ -256,4 +262,5 @@ def _essence(recipe: Recipe) -> dict[str, Any]:
 def _identity(recipe: Recipe, ready: Prepared) -> str:
     prints = (f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))
     essence = json.dumps(_essence(recipe), sort_keys=True, default=str)
-    return digest(essence, ready.data.hash, ready.split.train.hash, *prints)
+    parts = (ready.split.train.hash, ready.split.valid.hash, ready.split.test.hash)
+    return digest(essence, runs.code(recipe.model.name), ready.data.hash, *parts, *prints)

@@ -10,18 +10,23 @@ import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 import tomli_w
 
 from penchant import saved
 from penchant.catalog import Catalog, Pictures
-from penchant.data import Ids
+from penchant.data import Ids, digest
 from penchant.errors import BadModel, BadSetting, MissingFile
 from penchant.model import Recommender
 from penchant.recipe import Recipe
 from penchant.report import write_whole
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a run folder is not locked
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Opened", "claim", "claimed", "read", "versions", "write_items", "write_lock"]
 
@@ -80,15 +85,36 @@ def claimed(out: Path) -> str | None:
     return json.loads(lock.read_text("utf-8")).get("identity") if lock.exists() else None
 
 
-def claim(out: Path, recipe: Recipe, identity: str, fresh: bool) -> None:
+def code(model: str) -> str:
+    """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
+    here = Path(__file__).parent
+    names = ("batches", "losses", "metrics", "nn", "ranking", "scorers", "split", "topk", "train", f"models/{model}")
+    return digest(*(file.read_bytes() for file in (here / f"{name}.py" for name in names) if file.exists()))
+
+
+def lock(out: Path) -> IO[str]:
+    """Hold the run folder until the file is closed or the process ends. Raises BadSetting when another process has it."""
+    file = (out / ".lock").open("w")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise BadSetting(
+                f"another process is working in {out}. Wait for it, or choose another:  --out DIR"
+            ) from None
+    return file
+
+
+def claim(out: Path, recipe: Recipe, identity: str, fresh: bool, renew: bool = False) -> None:
     """Make `out` this run's folder. Another run there is only replaced when asked for."""
     lock = out / "run.json"
     if out.exists() and not out.is_dir():
         raise BadSetting(f"{out} is a file. Choose a folder:  --out DIR")
     if lock.exists() and claimed(out) != identity:
-        if not fresh:
+        if not fresh and not renew:
             raise BadSetting(
-                f"{out} holds another run (other settings, data or inputs). Choose another folder with --out DIR, "
+                f"{out} holds another run (other settings, data, inputs or code). Choose another folder with --out DIR, "
                 "or replace it:  --fresh"
             )
         _remove(out)

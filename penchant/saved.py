@@ -39,6 +39,8 @@ def write(rec: Recommender, folder: Path) -> None:
     partial.mkdir(parents=True)
     arrays = {f"scorer/{name}": np.ascontiguousarray(value) for name, value in rec.scorer.arrays().items()}
     arrays["known/starts"], arrays["known/items"] = rec.known.history_starts, rec.known.history_items
+    if rec.seen is not None:
+        arrays["seen/starts"], arrays["seen/items"] = rec.seen.history_starts, rec.seen.history_items
     save_file(arrays, partial / "arrays.safetensors")
     (partial / "arrays.safetensors").chmod(0o644)  # safetensors makes it private; a service may run as somebody else
     (partial / "ids.json").write_text(json.dumps({"users": rec.users.keys, "items": rec.items.keys}), "utf-8")
@@ -85,7 +87,12 @@ def read(folder: Path | str) -> Recommender:
         known = Queries(np.arange(len(users)), arrays["known/starts"], arrays["known/items"])
         scorer = SCORERS[head["scorer"]].of({n[7:]: value for n, value in arrays.items() if n.startswith("scorer/")})
         curve = Curve.of(head["curve"])
-        return Recommender(head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"])
+        seen = None
+        if "seen/starts" in arrays:
+            seen = Queries(np.arange(len(users)), arrays["seen/starts"], arrays["seen/items"])
+        return Recommender(
+            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen
+        )
     except BadModel:
         raise
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:

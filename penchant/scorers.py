@@ -1,7 +1,7 @@
 """Scorers: what training leaves behind. Plain arrays that score queries with numpy alone.
 
-Evaluation, `recommend` and the service all ask the same scorer, so what is measured is what is served, and nothing
-here needs torch. A scorer answers for known users by row and for strangers from the history in the query.
+Evaluation, `recommend` and the service all ask the same scorer, so what is measured is what is served (but for people of
+whom nothing is known, who are served popular items), and nothing here needs torch. A scorer answers for known users by row and for strangers from the history in the query.
 """
 
 from __future__ import annotations
@@ -117,23 +117,28 @@ class Factors(Scorer):
     """score = user . item + bias.
 
     user: (U, d); item: (I, d); bias: (I,); fold: (I, d), see `fold_in`: a stranger's vector is the sum of her items'
-    rows of `fold` over the square root of their number.
+    rows of `fold` over the square root of their number. trained: (U,) bool, False for users without a choice in train,
+    whose vector was never moved: they are strangers too.
     """
 
     user: np.ndarray
     item: np.ndarray
     bias: np.ndarray
     fold: np.ndarray
+    trained: np.ndarray | None = None
     kind: ClassVar[str] = "factors"
 
     def vectors(self, queries: Queries) -> np.ndarray:
         """User vectors of the queries. (B, d)"""
-        known = np.where(queries.users[:, None] >= 0, self.user[np.maximum(queries.users, 0)], 0)
-        if (queries.users >= 0).all():
-            return known
+        rows = np.maximum(queries.users, 0)
+        known = queries.users >= 0
+        if self.trained is not None:
+            known &= self.trained[rows]
+        if known.all():
+            return self.user[rows]
         x = queries.matrix(len(self.item))  # each choice once, however often it is named
         folded = (x @ self.fold) / np.sqrt(np.maximum(np.diff(x.indptr), 1))[:, None]
-        return np.where(queries.users[:, None] >= 0, known, folded).astype(np.float32)
+        return np.where(known[:, None], self.user[rows], folded).astype(np.float32)
 
     def score(self, queries: Queries) -> np.ndarray:
         found = self.vectors(queries) @ self.item.T
@@ -142,11 +147,12 @@ class Factors(Scorer):
         return found
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"user": self.user, "item": self.item, "bias": self.bias, "fold": self.fold}
+        found = {"user": self.user, "item": self.item, "bias": self.bias, "fold": self.fold}
+        return found if self.trained is None else found | {"trained": self.trained}
 
     @classmethod
     def of(cls, arrays: Arrays) -> Factors:
-        return cls(arrays["user"], arrays["item"], arrays["bias"], arrays["fold"])
+        return cls(arrays["user"], arrays["item"], arrays["bias"], arrays["fold"], arrays.get("trained"))
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         return (self.fold[history] @ self.item[item]) / np.float32(np.sqrt(max(len(history), 1)))
@@ -167,10 +173,10 @@ def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridg
     """
     length = np.asarray(history.sum(axis=1)).reshape(-1)
     has = length > 0
-    mean = np.asarray(history[has] @ item, np.float64) / np.sqrt(length[has])[:, None]
-    gram = mean.T @ mean
+    summed = np.asarray(history[has] @ item, np.float64) / np.sqrt(length[has])[:, None]
+    gram = summed.T @ summed
     gram[np.diag_indices_from(gram)] += ridge * (np.trace(gram) / len(gram) + 1e-12)
-    mapped = np.linalg.solve(gram, mean.T @ user[has].astype(np.float64))
+    mapped = np.linalg.solve(gram, summed.T @ user[has].astype(np.float64))
     return (item.astype(np.float64) @ mapped).astype(np.float32)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -72,12 +74,13 @@ class SeedResult:
     parameters: int
     train_seconds: float
     evaluate_seconds: float
+    peak_mb: float
 
 
 def one(recipe: Recipe, ready: Prepared, folder: Path, seed: int, watch: Watcher, log: Log) -> SeedResult:
     """Fit and evaluate one seed, or read what an earlier run left."""
     if (folder / "done.json").exists():
-        return _readone(folder, recipe.task.names)
+        return _read(folder, recipe.task.names)
     training = replace(recipe.training, seed=seed)
     watch.stage(f"{recipe.model.name}, seed {seed}", training.epochs)
 
@@ -96,16 +99,22 @@ def one(recipe: Recipe, ready: Prepared, folder: Path, seed: int, watch: Watcher
         value = Validation.of(ready.split.train, valid, training.select).value(rec)
     watch.stage(f"evaluating seed {seed}")
     started = time.perf_counter()
-    found = evaluate(rec, ready.split, replace(recipe.task, seed=seed))
+    found = evaluate(rec, ready.split, recipe.task)
     seconds = time.perf_counter() - started
-    known = ready.split.queries("test", recipe.task.history, np.arange(len(ready.split.users)))
-    saved.write(replace(rec, known=known), folder / "model")
-    _writeone(folder, seed, found, value, rec, trained, seconds)
+    everyone = np.arange(len(ready.split.users))
+    known, seen = (ready.split.queries("test", parts, everyone) for parts in (recipe.task.history, recipe.task.mask))
+    saved.write(replace(rec, known=known, seen=seen), folder / "model")
+    _write(folder, seed, found, value, rec, trained, seconds)
     log.say("seed", {"seed": seed, "valid": value, "train_seconds": trained, **found.mean})
-    return _readone(folder, recipe.task.names)
+    return _read(folder, recipe.task.names)
 
 
-def _writeone(
+def peak_mb() -> float:
+    """The most memory this process has held so far. ru_maxrss is in kilobytes, on macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def _write(
     folder: Path, seed: int, found: Evaluation, value: float | None, rec: Recommender, trained: float, seconds: float
 ) -> None:
     with (folder / "values.npz").open("wb") as file:
@@ -118,13 +127,14 @@ def _writeone(
         "parameters": rec.parameters,
         "train_seconds": max(trained, rec.curve.seconds),
         "evaluate_seconds": seconds,
+        "peak_mb": peak_mb(),
     }
     write_whole(folder / "done.json", json.dumps(head).encode())
     for left in folder.glob("checkpoint.*"):
         left.unlink()
 
 
-def _readone(folder: Path, names: tuple[str, ...]) -> SeedResult:
+def _read(folder: Path, names: tuple[str, ...]) -> SeedResult:
     head = json.loads((folder / "done.json").read_text("utf-8"))
     with np.load(folder / "values.npz", allow_pickle=False) as kept:
         arrays = dict(kept)

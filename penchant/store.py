@@ -136,7 +136,9 @@ class Store:
         """What is known of an artefact. Raises MissingFile for an unknown ref."""
         file = self._folder(ref) / "card.toml"
         if not file.is_file():
-            raise MissingFile(f"store {self.path} has no {ref}.{near(ref, self.refs())} Make it:  penchant encode DATA --text")
+            raise MissingFile(
+                f"store {self.path} has no {ref}.{near(ref, self.refs())} Make it:  penchant encode DATA --text"
+            )
         with self._reading(ref):
             card = tomllib.loads(file.read_text("utf-8"))
             if missing := (Card.__required_keys__ - card.keys() - {"interactions"}):
@@ -169,7 +171,9 @@ class Store:
     def _folder(self, ref: str, kind: str | None = None) -> Path:
         # A ref comes from recipes and the command line: only its exact form may touch the file system.
         if not REF.fullmatch(ref):
-            raise MissingFile(f"{ref!r} is no ref; refs look like features/ab12cd34ef56, as `penchant encode` prints them")
+            raise MissingFile(
+                f"{ref!r} is no ref; refs look like features/ab12cd34ef56, as `penchant encode` prints them"
+            )
         if kind and not ref.startswith(kind):
             raise MissingFile(f"{ref} is not one of {kind}.{near(ref, self.refs(kind))}")
         return self.path / ref

@@ -79,7 +79,6 @@ class Validation:
 
     split: Split
     select: str
-    min_held: int = 1
 
     @staticmethod
     def of(train: Interactions, valid: Interactions, select: str) -> Validation:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from penchant.data import Interactions
 from penchant.errors import BadSetting
@@ -49,7 +49,7 @@ class Ease(Model):
         gram[sparse_gram.row, sparse_gram.col] = sparse_gram.data
         for part in features.values():
             f = np.where(part.present[:, None], part.centred().unit().values, 0).astype(np.float64)
-            gram += self.alpha**2 * (f @ f.T)
+            gram = blas.dsyrk(1.0, self.alpha * f, beta=1.0, c=gram, lower=1, overwrite_c=1)  # in place, lower half
         gram[np.diag_indices(items)] += self.l2
         return ItemToItem(_solve(gram))
 

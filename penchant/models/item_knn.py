@@ -1,7 +1,7 @@
 """ItemKnn: items chosen by the same people.
 
-Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001 (cosine form); the shrinkage
-term is Bell & Koren's, ICDM 2007.
+Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001 (cosine form); a constant
+under the cosine shrinks pairs with few common users, as is usual in toolkits (Dacrema et al., RecSys 2019).
 """
 
 from __future__ import annotations

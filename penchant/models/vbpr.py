@@ -33,7 +33,8 @@ class Vbpr(Model):
     dim: of g; content_dim: of t. Any number of named features, each centred and scaled to rows of length content_scale,
     side by side: Adam moves every entry of E by the same step as an id's vector, so long feature rows would make E f
     learn, and overfit, many times faster than the ids do.
-    **Departs from the paper**: the loss needs only f_i - f_j, so one product E (f_i - f_j) is taken instead of two;
+    **Departs from the paper**: no item bias beta_i beside b' f, as in the toolboxes compared with; one l2 for all (E and b
+    in every step, tables on the rows touched); the loss needs only f_i - f_j, so one product E (f_i - f_j) is taken instead of two;
     an item without features has f = 0; Adam on rows in place of SGD.
     """
 
