@@ -166,8 +166,7 @@ def _checked(name: str, value: Input, train: Interactions) -> Input:
 class Recommender:
     """A fitted model: its scorer, the vocabularies, and what was known of each user.
 
-    known: one query per user row, in order; the default history. seen: likewise, what is not recommended again, or None
-    for the same.
+    known: one query per user row, in order; the default history. seen: likewise, what is not recommended again (or None).
     """
 
     name: str
