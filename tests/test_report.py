@@ -423,7 +423,10 @@ def test_the_page_says_what_was_measured(tmp_path):
 
 def test_order_of_the_page(tmp_path):
     html = written(tmp_path)
-    parts = [html.index(f'id="{name}"') for name in ["numbers", "comparison", "learning", "users", "popularity", "examples", "how"]]
+    parts = [
+        html.index(f'id="{name}"')
+        for name in ["numbers", "comparison", "learning", "users", "popularity", "examples", "how"]
+    ]
     assert parts == sorted(parts)
 
 
