@@ -8,6 +8,8 @@ in turn, A B A B, one epoch at a time; the ratio is taken round by round and the
 
 from __future__ import annotations
 
+import penchant  # isort: skip  (first: it sets how torch's threads wait, for both formulations)
+
 import argparse
 import json
 import resource
@@ -259,4 +261,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 
-_ = replace  # used by the process that `peak` starts
+_ = replace, penchant  # `replace` is used by the process that `peak` starts
