@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.adam import adam
 
 from penchant import checkpoint
-from penchant.errors import Diverged
+from penchant.errors import BadSetting, Diverged
 from penchant.nn import ByRows
 from penchant.scorers import Scorer
 from penchant.training import Curve, Training, Validation
@@ -117,6 +117,10 @@ class _Progress:
 
 
 def device_of(training: Training) -> torch.device:
+    if training.device.startswith("cuda") and not torch.cuda.is_available():
+        raise BadSetting(
+            f'[training] device = "{training.device}": no CUDA device is usable here. Use  device = "auto"'
+        )
     if training.device != "auto":
         return torch.device(training.device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from worlds import World
 
 from penchant import features, runs
@@ -58,3 +59,9 @@ def test_a_run_folder_has_one_worker(tmp_path: Path) -> None:
         runs.lock(tmp_path)
     held.close()
     runs.lock(tmp_path).close()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here, so asking for one is no mistake")
+def test_a_missing_device_is_said_before_training(world: World) -> None:
+    with pytest.raises(BadSetting, match="no CUDA device"):
+        Bpr(dim=4).fit(world.split.train, None, Training(epochs=1, device="cuda"))
