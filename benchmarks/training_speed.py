@@ -2,20 +2,26 @@
 
     .venv/bin/python benchmarks/training_speed.py [--rounds 5] [--json]
 
-Uses `amazon-baby-mmrec` from PENCHANT_DATA, or a random log of its size without it. Each pair of formulations is run
-in turn, A B A B, one epoch at a time; the ratio is taken round by round and the median is printed.
+Uses `amazon-baby-mmrec` from PENCHANT_DATA, or a random log of its size without it. Each formulation lives in a process
+of its own: ours as `penchant` sets it up, the plain one under torch's and the C library's own defaults. They run in turn,
+A B A B, one epoch at a time; the ratio is taken round by round and the median is printed.
 """
 
 from __future__ import annotations
 
-import penchant  # isort: skip  (first: it sets how torch's threads wait, for both formulations)
+import os
+import sys
+
+import penchant  # isort: skip  (before torch: it sets how torch's threads wait)
+
+if "plain" in sys.argv:
+    del os.environ["OMP_WAIT_POLICY"]  # torch's own way
 
 import argparse
 import json
 import resource
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from penchant import inputs, metrics, split, topk
+from penchant import inputs, machine, metrics, split, topk
 from penchant import train as loop
 from penchant.batches import Pairs
 from penchant.data import Ids, Interactions
@@ -147,68 +153,99 @@ def plain(net: nn.Module, pairs: Pairs) -> Callable[[int], float]:
     return lambda epoch: plain_epoch(net, optimiser, pairs, epoch)
 
 
-def race(fast: Callable[[int], float], slow: Callable[[int], float], rounds: int) -> dict[str, float]:
-    """Median seconds of both and the median of the ratios slow / fast, round by round, after one warm-up each."""
-    fast(1), slow(1)
-    pairs = []
-    for epoch in range(2, rounds + 2):
-        taken = []
-        for step in (fast, slow):
-            started = time.perf_counter()
-            step(epoch)
-            taken.append(time.perf_counter() - started)
-        pairs.append(taken)
+def nets(name: str, part: split.Split) -> tuple[nn.Module, nn.Module]:
+    """Our net and its plain twin, with the same first values where that matters."""
+    if name == "lightgcn":
+        model = LightGcn(dim=64, layers=3, l2=1e-5)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = model.build(part.train)
+        return net, CooLightGcn(model, part.train)
+    if name == "bpr":
+        return Bpr(dim=64, l2=1e-5).build(part.train), PlainBpr(Bpr(dim=64, l2=1e-5), part.train)
+    values = np.random.default_rng(0).standard_normal((len(part.items), 4096), np.float32)
+    given = Features(part.items, values, np.ones(len(values), bool), Provenance("random"))
+    net = Vbpr(dim=64, content_dim=64).build(part.train, image=given)
+    return net, PlainVbpr(Vbpr(dim=64, content_dim=64), part.train, net.f)
+
+
+def worker(name: str, kind: str, store: str) -> None:
+    """Runs the epochs whose numbers come on stdin, answers with seconds; `recall` asks for Recall@20 on the test part."""
+    part = baby(store)[1]
+    fast, slow = nets(name, part)
+    if kind == "ours":
+        machine.keep_memory()  # as `train.run` does
+    epoch = ours(fast) if kind == "ours" else plain(slow, fast.pairs)
+    for line in sys.stdin:
+        if line.strip() == "recall":
+            task = Task(mask=("train",), history=("train",), at=(20,))
+            scorer = fast.finish() if kind == "ours" else finished(slow, part)
+            print(round(evaluate(scorer, part, task, lists=False).mean["recall@20"], 5), flush=True)
+            continue
+        started = time.perf_counter()
+        epoch(int(line))
+        print(time.perf_counter() - started, flush=True)
+
+
+def finished(net: CooLightGcn, part: split.Split) -> Factors:
+    with torch.no_grad():
+        e = total = net.e0
+        for _ in range(net.model.layers):
+            e = torch.sparse.mm(net.adjacency, e)
+            total = total + e
+    users, zero = len(part.users), np.zeros(len(part.items), np.float32)
+    return Factors(total[:users].numpy(), total[users:].numpy(), zero, zero[:, None])
+
+
+def race(name: str, rounds: int, store: str) -> dict[str, float]:
+    """Median seconds of both and the median of the ratios plain / ours, round by round, after one warm-up each."""
+    asked = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    command = [sys.executable, "-W", "ignore", __file__, "--store", store, "--worker", name]
+    workers = [subprocess.Popen([*command, kind], **asked) for kind in ("ours", "plain")]
+
+    def ask(worker: subprocess.Popen[str], what: str) -> float:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(what + "\n")
+        return float(worker.stdout.readline())
+
+    for epoch in (1, 2):
+        warm = [ask(worker, str(epoch)) for worker in workers]
+    assert warm
+    pairs = [[ask(worker, str(epoch)) for worker in workers] for epoch in range(3, rounds + 3)]
     a, b = zip(*pairs, strict=True)
-    ratio = statistics.median(y / x for x, y in pairs)
-    return {
+    found = {
         "ours_s": round(statistics.median(a), 3),
         "plain_s": round(statistics.median(b), 3),
-        "times": round(ratio, 2),
+        "times": round(statistics.median(y / x for x, y in pairs), 2),
     }
+    if name == "lightgcn":
+        found["recall_ours"], found["recall_plain"] = (ask(worker, "recall") for worker in workers)
+    for worker in workers:
+        worker.communicate()
+    return found
 
 
-def lightgcn(part: split.Split, rounds: int) -> dict[str, float]:
-    model = LightGcn(dim=64, layers=3, l2=1e-5)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = model.build(part.train)
-    slow = CooLightGcn(model, part.train)
-    found = race(ours(net), plain(slow, net.pairs), rounds)
-    task = Task(mask=("train",), history=("train",), at=(20,))
-    users = len(part.users)
-    with torch.no_grad():
-        e = slow.e0
-        total = e
-        for _ in range(model.layers):
-            e = torch.sparse.mm(slow.adjacency, e)
-            total = total + e
-    zero = np.zeros(len(part.items), np.float32)
-    twin = Factors(total[:users].numpy(), total[users:].numpy(), zero, zero[:, None])
-    for name, scorer in (("recall_ours", net.finish()), ("recall_plain", twin)):
-        found[name] = round(evaluate(scorer, part, task, lists=False).mean["recall@20"], 5)
-    rng = np.random.default_rng(0)
+def lightgcn(part: split.Split, rounds: int, store: str) -> dict[str, float]:
+    found = race("lightgcn", rounds, store)
+    rng, pairs = np.random.default_rng(0), Pairs(part.train)
+    pairs.negatives(part.train.user.astype(np.int64), rng)  # sorts the keys, once
     started = time.perf_counter()
     for _ in range(5):
-        net.pairs.negatives(part.train.user.astype(np.int64), rng)
+        pairs.negatives(part.train.user.astype(np.int64), rng)
     found["sampling_share"] = round((time.perf_counter() - started) / 5 / found["ours_s"], 4)
     return found
 
 
-def bpr(part: split.Split, rounds: int) -> dict[str, float]:
-    model = Bpr(dim=64, l2=1e-5)
-    net = model.build(part.train)
-    return race(ours(net), plain(PlainBpr(model, part.train), net.pairs), rounds)
+def bpr(part: split.Split, rounds: int, store: str) -> dict[str, float]:
+    return race("bpr", rounds, store)
 
 
-def vbpr(part: split.Split, rounds: int) -> dict[str, float]:
-    model = Vbpr(dim=64, content_dim=64)
-    values = np.random.default_rng(0).standard_normal((len(part.items), 4096), np.float32)
-    given = Features(part.items, values, np.ones(len(values), bool), Provenance("random"))
-    net = model.build(part.train, image=given)
-    return race(ours(net), plain(PlainVbpr(model, part.train, net.f), net.pairs), rounds)
+def vbpr(part: split.Split, rounds: int, store: str) -> dict[str, float]:
+    return race("vbpr", rounds, store)
 
 
-def evaluation(part: split.Split, rounds: int) -> dict[str, float]:
+def evaluation(part: split.Split, rounds: int, store: str) -> dict[str, float]:
     """19,445 x 7,050 with 64 dimensions, Recall and NDCG at 20; users without held-out items are ranked for too."""
     rng = np.random.default_rng(0)
     users, items = len(part.users), len(part.items)
@@ -228,7 +265,7 @@ def evaluation(part: split.Split, rounds: int) -> dict[str, float]:
     return {f"{name}_s": round(statistics.median(t), 3) for name, t in times.items()}
 
 
-def peak(store: str) -> dict[str, float]:
+def peak(part: split.Split, rounds: int, store: str) -> dict[str, float]:
     """Peak memory of a whole process that reads the data, trains LightGCN for two epochs and evaluates it."""
     code = (
         "import resource, sys; sys.path.insert(0, 'benchmarks'); import training_speed as t;"
@@ -246,11 +283,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["lightgcn", "bpr", "vbpr", "evaluation", "peak"])
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--worker", nargs=2, metavar=("MODEL", "KIND"), help="used by the race itself")
     given = parser.parse_args()
+    if given.worker:
+        worker(*given.worker, given.store)
+        return
     name, part = baby(given.store)
     found: dict[str, object] = {"data": name, "threads": torch.get_num_threads()}
     for task in given.only:
-        found[task] = peak(given.store) if task == "peak" else globals()[task](part, given.rounds)
+        found[task] = globals()[task](part, given.rounds, given.store)
         if not given.json:
             print(task, found[task], flush=True)
     found["peak_rss_mb_of_this_process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

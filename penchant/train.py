@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.adam import adam
 
-from penchant import checkpoint
+from penchant import checkpoint, machine
 from penchant.errors import BadSetting, Diverged
 from penchant.nn import ByRows
+from penchant.row_adam import RowAdam
 from penchant.scorers import Scorer
 from penchant.training import Curve, Training, Validation
 
-__all__ = ["RowAdam", "Trainable", "run"]
+__all__ = ["Trainable", "run"]
 
 
 class Trainable(Protocol):
@@ -36,57 +36,6 @@ class Trainable(Protocol):
     def loss(self, batch: Any) -> torch.Tensor: ...
     def finish(self) -> Scorer: ...
     def parameters(self) -> Iterable[nn.Parameter]: ...
-
-
-class RowAdam(torch.optim.Optimizer):
-    """Adam that touches only the rows a sparse gradient names (lazy Adam; Kingma & Ba 2015, algorithm 1 by rows).
-
-    Departs from dense Adam: the moments of a row decay only in steps that touch it, and l2 is added to touched rows
-    only. Bias correction uses the number of steps taken.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, l2: float = 0.0) -> None:
-        super().__init__(parameters, {"lr": lr, "l2": l2, "fused": True})  # fused: `step` lives where the rows do
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["step"] = torch.zeros((), device=p.device)
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p.data), torch.zeros_like(p.data)
-                rows, grad = _coalesced(p.grad)
-                value, m, v = (t.index_select(0, rows) for t in (p.data, state["exp_avg"], state["exp_avg_sq"]))
-                adam(
-                    [value],
-                    [grad],
-                    [m],
-                    [v],
-                    [],
-                    [state["step"]],
-                    fused=True,
-                    amsgrad=False,
-                    maximize=False,
-                    beta1=0.9,
-                    beta2=0.999,
-                    eps=1e-8,
-                    lr=group["lr"],
-                    weight_decay=2 * group["l2"],
-                )
-                for whole, part in ((p.data, value), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
-                    whole.index_copy_(0, rows, part)
-
-
-def _coalesced(grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distinct rows of a gradient and their sums. (n,), (n, d)"""
-    if not grad.is_sparse:
-        return torch.arange(len(grad), device=grad.device), grad.clone()
-    rows, where = torch.unique(grad._indices()[0], return_inverse=True)
-    values = grad._values()
-    return rows, torch.zeros(len(rows), values.shape[1], device=values.device).index_add_(0, where, values)
 
 
 def _optimisers(net: Trainable, rate: float) -> list[torch.optim.Optimizer]:
@@ -143,6 +92,7 @@ def run(
     device = device_of(training)
     module.to(device)
     optimisers = _optimisers(net, training.learning_rate)
+    machine.keep_memory()
     at, curve = _Progress(), Curve()
     best = None if validation is None else _copy(module)
     if folder is not None:
@@ -187,7 +137,9 @@ def _epoch(
     rng = np.random.default_rng([training.seed, epoch])
     total, count = torch.zeros((), device=device), 0
     module.train()
-    with torch.random.fork_rng(devices=[]):
+    # Beside tables by rows all operations are small: waking a second thread costs more than it does. (numpy has its own.)
+    small = any(isinstance(p, ByRows) for p in module.parameters())
+    with torch.random.fork_rng(devices=[]), machine.threads(1 if small else None):
         torch.manual_seed(int(rng.integers(2**31)))
         for batch in net.batches(rng, training.batch_size):
             loss = net.loss(_to(batch, device))

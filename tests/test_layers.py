@@ -30,7 +30,7 @@ LAYERS: dict[str, str] = {
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards vectors metrics report results compare page plots story table words",
     "3 left": "encode/ lm/ enrich/",
-    "3 right": "scorers topk training model saved batches losses nn train checkpoint quantise",
+    "3 right": "scorers topk training model saved batches losses nn train row_adam machine checkpoint quantise",
     "4": "models/",
     "5": "ranking reasons tune",
     "6": "recipe inputs seeds run runs examples demo",
@@ -38,7 +38,7 @@ LAYERS: dict[str, str] = {
     "8": "__init__",  # the public face, which only its users import
 }
 
-TORCH = {"batches", "losses", "nn", "train", "checkpoint"}  # and everything in these folders:
+TORCH = {"batches", "losses", "nn", "train", "row_adam", "machine", "checkpoint"}  # and everything in these folders:
 TORCH_FOLDERS = ("encode", "models", "lm")
 
 NETWORK = {

@@ -29,8 +29,8 @@ from penchant.models.lightgcn import LightGcn
 from penchant.models.vbpr import Vbpr
 from penchant.nn import ByRows, pick
 from penchant.ranking import Task, evaluate
+from penchant.row_adam import RowAdam
 from penchant.scorers import Popularity
-from penchant.train import RowAdam
 from penchant.training import Curve, Training, Validation
 
 # --- RowAdam ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from penchant import losses
@@ -18,12 +19,10 @@ from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
 from penchant.features import Features
 from penchant.model import Model
-from penchant.nn import Embedded, factors, pick, table
+from penchant.nn import Embedded, factors, frozen_product, pick, table
 from penchant.scorers import Factors
 
 __all__ = ["Vbpr"]
-
-BLOCK = 2**20  # numbers in a block of feature differences: 4 MB
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,13 @@ class Vbpr(Model):
 
 class VbprNet(nn.Module):
     f: torch.Tensor
+    sign: torch.Tensor
 
     def __init__(self, model: Vbpr, train: Interactions, f: torch.Tensor) -> None:
         super().__init__()
         self.pairs, self.l2 = Pairs(train), model.l2
         self.register_buffer("f", f, persistent=False)  # (I, F), frozen
+        self.register_buffer("sign", torch.tensor([[1.0, -1.0]]), persistent=False)
         self.g_user = table(len(train.users), model.dim, by_rows=True)  # (U, d)
         self.g_item = table(len(train.items), model.dim, by_rows=True)  # (I, d)
         self.t_user = table(len(train.users), model.content_dim, by_rows=True)  # (U, c)
@@ -71,14 +72,11 @@ class VbprNet(nn.Module):
     def loss(self, batch: Triples) -> torch.Tensor:
         g_u, t_u = pick(self.g_user, batch.user), pick(self.t_user, batch.user)  # (B, d), (B, c)
         g_i, g_j = pick(self.g_item, batch.items).unbind(1)  # (B, d) each
-        # Blocks of differences stay in the cache and are small enough for the allocator to use their memory again.
-        content, bias = [], []
-        rows = max(1, BLOCK // self.f.shape[1])
-        for i, j in zip(batch.positive.split(rows), batch.negative.split(rows), strict=True):
-            f = self.f.index_select(0, i).sub_(self.f.index_select(0, j))  # (rows, F)
-            content.append(f @ self.e.T)
-            bias.append(f @ self.b)
-        x = (g_u * (g_i - g_j)).sum(-1) + (t_u * torch.cat(content)).sum(-1) + torch.cat(bias)  # (B,)
+        f = F.embedding_bag(
+            batch.items, self.f, per_sample_weights=self.sign.expand(len(batch), 2), mode="sum"
+        )  # (B, F)
+        content = frozen_product(f, torch.cat([self.e, self.b[None]]))  # (B, c + 1), the bias last
+        x = (g_u * (g_i - g_j)).sum(-1) + (t_u * content[:, :-1]).sum(-1) + content[:, -1]  # (B,)
         return losses.bpr(x, torch.zeros_like(x))
 
     @torch.no_grad()

@@ -1,0 +1,36 @@
+"""How training uses the machine: threads and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+
+import torch
+
+__all__ = ["keep_memory", "threads"]
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
+
+
+def keep_memory(limit: int = 512 * 2**20) -> None:
+    """Let freed blocks up to `limit` bytes be used again instead of going back to the system after every step.
+
+    A batch's tensors are freed and asked for again in each step; mapped afresh every time, their page faults cost more
+    than their arithmetic. A no-op where the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, limit)
+        mallopt(_TRIM_THRESHOLD, limit)
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """torch uses this many threads inside; None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
