@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
-import sys
 import webbrowser
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from penchant import answers
 from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store, show
-from penchant.errors import BadInput, BadSetting, PenchantError
+from penchant.entry import guarded
+from penchant.errors import BadSetting
 
 __all__ = ["app", "main"]
 
@@ -28,8 +28,18 @@ K = Annotated[int, typer.Option("-k", help="How many items.", min=1)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(metadata.version("penchant"))
+        raise typer.Exit
+
+
 @app.callback()
-def _app() -> None:
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
     """Recommends from interactions, words and pictures, and says why."""
 
 
@@ -229,33 +239,6 @@ def why(
         screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point: errors of ours become one message and exit code 2."""
-    try:
-        app()
-    except PenchantError as error:
-        _fail(error)
-    except SystemExit as left:
-        if left.code == 130:  # what the command line's library makes of Ctrl-C
-            print("penchant: stopped; call the same command again to go on", file=sys.stderr)
-        raise
-    except KeyboardInterrupt:
-        print("penchant: stopped; call the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        _fail(
-            BadInput(
-                f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}. Choose another place."
-            )
-        )
-
-
-def _fail(error: PenchantError) -> None:
-    if "--json" in sys.argv:
-        print(jsonlib.dumps({"error": type(error).__name__, "message": str(error)}))
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(error))  # ids may hold anything
-    print(f"penchant: {type(error).__name__}: {shown}", file=sys.stderr)
-    sys.exit(2)
+    guarded(app)

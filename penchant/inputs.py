@@ -96,14 +96,21 @@ def check(recipe: Recipe, split: Split) -> None:
     for name in (recipe.training.select, *task.metrics):
         if metrics.parse(name).of_lists:
             raise BadSetting(f"`{name}` is of whole lists; validation and evaluation need ranks, e.g. recall@20")
-    held = np.bincount(split.part(task.part).user, minlength=len(split.users))
+    if task.only_cold and split.cold is None:
+        raise BadSetting('[protocol] only_cold: the split has no cold items. Use:  split = { by = "cold_items" }')
+    asked = split.part(task.part)
+    if split.cold is not None and task.only_cold:
+        asked = asked.take(np.isin(asked.item, split.cold))
+    held = np.bincount(asked.user, minlength=len(split.users))
+    if not len(asked):
+        raise BadSetting(f"the {task.part} part is empty: nothing to measure on.{_larger(recipe.split, split)}")
+    if recipe.search and not len(split.valid):
+        raise BadSetting(f"[search] chooses on the valid part, which is empty.{_larger(recipe.split, split)}")
     if not (held >= task.min_test).any():
         raise BadSetting(
             f"[protocol] min_test = {task.min_test}: no user has so many held-out items in {task.part}; "
-            f"the most is {held.max(initial=0)}"
+            f"the most is {held.max()}. Lower min_test, or hold out more.{_larger(recipe.split, split)}"
         )
-    if task.only_cold and split.cold is None:
-        raise BadSetting('[protocol] only_cold: the split has no cold items. Use:  split = { by = "cold_items" }')
     if task.candidates is not None:
         chosen = np.bincount(split.known(("train", "valid", "test")).user, minlength=len(split.users))
         left = len(split.items) - int(chosen[held >= task.min_test].max())
@@ -112,6 +119,20 @@ def check(recipe: Recipe, split: Split) -> None:
                 f"[protocol] candidates = {task.candidates.items}: some user leaves only {left} items unchosen; "
                 f"at most {left + 1} candidates are possible"
             )
+
+
+def _larger(spec: SplitSpec, split: Split) -> str:
+    """How to split so that small histories leave something to every part."""
+    if spec.by not in ("by_ratio", "leave_last_out"):
+        return ""
+    count = np.bincount(split.known(("train", "valid", "test")).user, minlength=len(split.users))
+    typical = f" A typical user has {np.median(count[count > 0]):.0f} choices"
+    if spec.by == "leave_last_out":
+        return f"{typical}; leave_last_out needs three."
+    return (
+        f"{typical}, of which shares are rounded down. Try  split.ratios = [0.5, 0.25, 0.25],  "
+        'or  split = { by = "leave_last_out" }'
+    )
 
 
 def make_input(name: str, spec: InputSpec, data: Dataset, store: Store, progress: Progress | None = None) -> Features:

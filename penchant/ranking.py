@@ -119,7 +119,7 @@ def evaluate(
     queries = split.queries(task.part, task.history, users)
     mask = split.known(task.mask).matrix()[users] if task.mask else None
     only = _cold(split) if task.only_cold else None
-    k = max(task.at)
+    k = min(max(task.at), len(split.items))  # a longer list holds all items
     empty = np.zeros((len(users), 0))
     if task.candidates is not None:
         per_user = _among_candidates(scorer, split, task, queries, held[users])

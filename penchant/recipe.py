@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
-from penchant import metrics
+from penchant import metrics, misread
 from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey, near
 from penchant.model import Model
 from penchant.models import by_name
@@ -102,7 +101,7 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     """A recipe file, with `sets` such as "model.dim=32" put on top. Raises MissingFile, BadRecipe."""
     path = Path(path)
     if not path.is_file():
-        raise MissingFile(f"no recipe {path}. See recipes/ for examples, e.g.  penchant run recipes/shop-lightgcn.toml")
+        raise MissingFile(misread.absent(path))
     try:
         text = path.read_text("utf-8")
         raw = tomllib.loads(text)
@@ -113,7 +112,7 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     try:
         return parse(raw, path.stem)
     except UnknownKey as error:
-        error.args = (f"{path}{_line(text, str(error))}: {error}",)
+        error.args = (f"{path}{misread.line(text, str(error))}: {error}",)
         raise
     except BadRecipe as error:
         raise type(error)(f"{path}: {error}") from None
@@ -130,9 +129,9 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
             raise BadRecipe(f"the recipe lacks `{key}`. Add:  {example}")
     training = dict(_table("[training]", raw.get("training", {})))
     seeds = _typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
         raise BadSetting(
-            f"[training] seeds = {list(seeds)} must be distinct, not empty and not negative: seeds = [0, 1]"
+            f"[training] seeds = {list(seeds)} must be distinct, not empty and below 2**32: seeds = [0, 1]"
         )
     task = _task(_table("[protocol]", raw.get("protocol", {})))
     return Recipe(
@@ -277,22 +276,3 @@ def _setting(item: str) -> tuple[list[str], Any]:
     except tomllib.TOMLDecodeError:
         return path, text.strip()
     return path, found["x"] if len(found) == 1 else text.strip()
-
-
-def _line(text: str, message: str) -> str:
-    """', line N' for the unknown key that a message names, where it stands in its own table of the file."""
-    where, _, rest = message.partition(" has no setting `")
-    key = re.escape(rest.partition("`")[0])
-    table = {"a recipe": "", "the list of metrics": "*"}.get(where, (re.findall(r"\w+", where) or [""])[0])
-    stands = re.compile(rf"[\"']{key}[\"']" if table == "*" else rf"(^|[{{,\s\"'.\[]){key}[\"'\s]*[=.\]]")
-    inside = ""
-    found: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.split("#")[0].strip()
-        words = re.findall(r"[\w-]+", line)
-        inside = words[0] if line.startswith("[") and words else inside
-        if stands.search(line):
-            own = "" if inside in ("", words[0]) and re.fullmatch(key, words[0]) else inside or words[0]
-            found.setdefault(own, number)
-    at = min(found.values(), default=0) if table == "*" else found.get(table, found.get("search", 0))
-    return f", line {at}" if at else ""  # a value of [search] is tried as if it stood in its own table

@@ -54,6 +54,8 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     data = making.open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
     split = making.make_split(data, recipe.split)
     making.check(recipe, split)
+    if not len(split.valid):
+        watch.stage("the valid part is empty: nothing is chosen, every epoch is trained")
     made = {}
     for name, spec in recipe.inputs.items():
         watch.stage(f"input {name}")
@@ -120,7 +122,8 @@ def final(
     watch = watch or Silent()
     if source is not None and not (source / "report.json").exists():
         raise MissingFile(
-            f"--final takes its settings and epochs from a finished run in {source}. First:  penchant run ..."
+            f"--final takes its settings and epochs from a finished run, and {source} holds none. First:  penchant run "
+            f"{recipe.name}.toml --out {source}"
         )
     ready = prepare(recipe, store, watch)
     training = recipe.training
@@ -157,8 +160,6 @@ def _search(
     if not recipe.search:
         return {}, []
     split = ready.split.without_test()
-    if not len(split.valid):
-        raise BadSetting("[search] chooses on the valid part, and this split has none")
     total = len(tune.grid(recipe.search))
 
     def measure(settings: dict[str, Any]) -> tuple[float, float]:

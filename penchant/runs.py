@@ -81,15 +81,17 @@ def _again(folder: Path) -> str:
 
 def claimed(out: Path) -> str | None:
     """The identity of the run in a folder."""
-    lock = out / "run.json"
-    return json.loads(lock.read_text("utf-8")).get("identity") if lock.exists() else None
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a damaged file is nobody's run
+        return json.loads((out / "run.json").read_text("utf-8")).get("identity")
+    return None
 
 
 def code(model: str) -> str:
     """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
     here = Path(__file__).parent
-    names = ("batches", "losses", "metrics", "nn", "ranking", "scorers", "split", "topk", "train", f"models/{model}")
-    return digest(*(file.read_bytes() for file in (here / f"{name}.py" for name in names) if file.exists()))
+    names = ["batches", "losses", "metrics", "nn", "ranking", "row_adam", "scorers", "split", "topk", "train"]
+    files = (here / f"{name}.py" for name in (*names, f"models/{model}"))
+    return digest(*(file.read_bytes() for file in files if file.exists()))
 
 
 def lock(out: Path) -> IO[str]:
@@ -112,7 +114,7 @@ def claim(out: Path, recipe: Recipe, identity: str, fresh: bool, renew: bool = F
     if out.exists() and not out.is_dir():
         raise BadSetting(f"{out} is a file. Choose a folder:  --out DIR")
     if lock.exists() and claimed(out) != identity:
-        if not fresh and not renew:
+        if not fresh and not renew and _kept(out):
             raise BadSetting(
                 f"{out} holds another run (other settings, data, inputs or code). Choose another folder with --out DIR, "
                 "or replace it:  --fresh"
@@ -129,6 +131,11 @@ def claim(out: Path, recipe: Recipe, identity: str, fresh: bool, renew: bool = F
     (out / "report.json").unlink(missing_ok=True)
     write_whole(lock, json.dumps({"identity": identity, "recipe": f"{recipe.name}.toml"}).encode())
     write_lock(out, recipe, identity)
+
+
+def _kept(out: Path) -> bool:
+    """Whether a run has left any work: one that ended in a mistake of its recipe has not, and nobody misses it."""
+    return any(True for name in ("done.json", "search.json", "checkpoint.*", "model") for _ in out.rglob(name))
 
 
 def _remove(out: Path) -> None:

@@ -33,8 +33,8 @@ LAYERS: dict[str, str] = {
     "3 right": "scorers topk training model saved batches losses nn train row_adam machine checkpoint quantise",
     "4": "models/",
     "5": "ranking reasons tune",
-    "6": "recipe inputs seeds run runs examples demo",
-    "7": "cli cli_data answers doctor screen serve/",
+    "6": "recipe misread inputs seeds run runs examples demo",
+    "7": "cli cli_data entry answers doctor screen serve/ __main__",
     "8": "__init__",  # the public face, which only its users import
 }
 

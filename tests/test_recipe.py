@@ -275,9 +275,14 @@ def test_a_model_needs_a_name(tmp_path: Path) -> None:
 
 
 def test_no_such_recipe(tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere.toml", tmp_path):
-        with pytest.raises(MissingFile, match=r"no recipe .*penchant run"):
-            read(path)
+    """The message names what there is: nothing, files beside it, or files in a folder that was named instead."""
+    with pytest.raises(MissingFile, match=r"no recipe .*nowhere.toml.*two lines do"):
+        read(tmp_path / "nowhere.toml")
+    (tmp_path / "mine.toml").write_text(SHORT)
+    with pytest.raises(MissingFile, match=r"no recipe .*Did you mean `mine.toml`"):
+        read(tmp_path / "mne.toml")
+    with pytest.raises(MissingFile, match=r"is a folder, not a recipe. It has: mine.toml"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"data = \n", b"\x00\x01", b"data = 'a'\ndata = 'b'\n", b"name = '\xff\xfe'\n"])

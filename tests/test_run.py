@@ -531,7 +531,7 @@ def test_candidate_ranking_is_printed_with_the_number(data: Path, store: Store, 
         (
             {"split": {"by": "by_ratio", "ratios": [0.9, 0.1, 0]}},
             BadSetting,
-            "no user has so many held-out items in test",
+            "the test part is empty",
         ),
     ],
 )

@@ -1,0 +1,109 @@
+"""How the command line begins and ends: its streams, and what becomes of every error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TextIO
+
+from typer.exceptions import Abort, TyperException
+
+from penchant.errors import BadInput, BadSetting, PenchantError
+
+__all__ = ["guarded"]
+
+STOPPED = "penchant: stopped; call the same command again to go on"
+
+
+def guarded(app: Callable[..., Any]) -> NoReturn:
+    """Call the command line and leave the process: 0, 2 for what the user can mend, 130 for Ctrl-C, 141 for a closed pipe.
+
+    With --json every error is an object on standard output as well as a sentence on standard error.
+    """
+    _open_streams()
+    code = 0
+    try:
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except PenchantError as error:
+        code = _failed(type(error).__name__, str(error))
+    except TyperException as error:  # a misspelt option, a missing argument
+        code = _misused(error)
+    except (KeyboardInterrupt, Abort):
+        code = 130
+    except BrokenPipeError:
+        code = 141
+    except SystemExit as left:  # typer's own way out when a pipe is closed
+        code = 141 if left.code == 1 else left.code if isinstance(left.code, int) else 0
+    except MemoryError as error:
+        code = _too_large(error)
+    except OSError as error:
+        what = error.filename or "a file or the output"
+        code = _failed(
+            BadInput.__name__, f"cannot read or write {what}: {error.strerror or error}. Choose another place."
+        )
+    except RuntimeError as error:
+        if not any(said in str(error).lower() for said in ("allocate memory", "out of memory")):
+            raise
+        code = _too_large(error)
+    if code == 130:
+        _say(STOPPED, sys.stderr)
+    _close(sys.stdout)
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """A closed stream becomes the null device; a letter that a terminal cannot show becomes a question mark."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open as long as the process)
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _failed(kind: str, message: str) -> int:
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)  # ids may hold anything
+    _say(f"penchant: {kind}: {shown}", sys.stderr)
+    _as_json(kind, message)
+    return 2
+
+
+def _misused(error: TyperException) -> int:
+    shown = getattr(error, "show", None)
+    if shown is not None:
+        shown()
+    said = getattr(error, "format_message", lambda: str(error))()
+    _as_json("Usage", said or "no command was given; see  penchant --help")
+    return int(getattr(error, "exit_code", 2))
+
+
+def _too_large(error: Exception) -> int:
+    said = str(error).strip().splitlines()
+    return _failed(
+        BadSetting.__name__,
+        f"not enough memory{': ' + said[0][:200] if said else ''}. Try smaller settings, e.g.  --set model.dim=64 "
+        "--set training.batch_size=1024, or less data",
+    )
+
+
+def _as_json(kind: str, message: str) -> None:
+    if "--json" in sys.argv:
+        _say(json.dumps({"error": kind, "message": message}), sys.stdout)
+
+
+def _say(text: str, stream: TextIO) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        _close(stream)
+
+
+def _close(stream: TextIO) -> None:
+    """What is left unsaid goes to the null device, so that the interpreter has nothing to complain about at its end."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
