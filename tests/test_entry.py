@@ -58,6 +58,7 @@ def test_a_full_disk_behind_the_output_is_one_sentence() -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.long
 def test_closed_outputs_are_no_fault() -> None:
     assert shell("penchant doctor >&-").returncode == 0
     assert shell("penchant doctor 2>&-").returncode == 0
@@ -75,6 +76,7 @@ def test_a_terminal_without_letters_gets_question_marks(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "setting",
     ["model.dim=1000000000", "model.negatives=1000000000", "training.seeds=[99999999999999999999]"],

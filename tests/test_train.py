@@ -530,6 +530,7 @@ class Starter:
         self.process.communicate()
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_very_same_numbers(tmp_path: Path) -> None:
     """SIGKILL at odd moments, again and again; at most `validate_every` epochs are repeated each time."""
     whole, killed = Starter(tmp_path / "a", tmp_path / "a.npz"), Starter(tmp_path / "b", tmp_path / "b.npz")
