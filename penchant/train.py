@@ -153,7 +153,7 @@ def _epoch(
     if not math.isfinite(mean):
         raise Diverged(
             f"the loss became {mean} in epoch {epoch}. Try a smaller step:  --set training.learning_rate="
-            f"{training.learning_rate / 10:g}"
+            f"{min(training.learning_rate / 10, 1e-3):g}"
         )
     return mean
 
