@@ -103,15 +103,21 @@ class Claim:
 
     @property
     def difference(self) -> float:
-        """Relative: 0.02 means 2 % above the claim."""
-        return (self.got - self.value) / self.value if self.value else math.nan
+        """Relative: 0.02 means 2 % above the claim. A claim of 0 has none: 0 where it is reached exactly, else NaN."""
+        if not self.value:
+            return 0.0 if self.got == 0 else math.nan
+        return (self.got - self.value) / abs(self.value)
 
     @property
     def verdict(self) -> str:
-        """ "met" within the tolerance, "exceeded" above it, "missed" below it (or without a number)."""
-        if self.difference > self.relative:
+        """ "met" within the tolerance, "exceeded" above it, "missed" below it (or without a number).
+
+        A claim of 0 leaves no tolerance: 0 meets it, more exceeds it.
+        """
+        gap = self.difference if self.value else self.got
+        if gap > self.relative * bool(self.value):
             return "exceeded"
-        return "met" if self.difference >= -self.relative else "missed"
+        return "met" if gap >= -self.relative * bool(self.value) else "missed"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -121,6 +122,24 @@ def test_what_is_not_a_number_survives_as_strict_json(tmp_path):
 )
 def test_a_claim_is_judged_by_its_tolerance(got, verdict):
     assert Claim(0.1157, 0.03, got).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "got", "verdict"),
+    [
+        (0.0, 0.0, "met"),
+        (0.0, 1e-4, "exceeded"),
+        (0.0, -1e-4, "missed"),
+        (0.0, math.nan, "missed"),
+        (-2.0, -2.01, "met"),
+        (-2.0, -1.0, "exceeded"),
+        (-2.0, -3.0, "missed"),
+    ],
+)
+def test_a_claim_of_zero_or_less_is_met_when_its_value_is_reached(value, got, verdict):
+    claim = Claim(value, 0.03, got, "Table 2")
+    assert claim.verdict == verdict
+    assert verdict in shown(claims([a_report(claim={"recall@10": claim})]))
 
 
 def test_a_damaged_or_newer_report_is_refused_by_name(tmp_path):
