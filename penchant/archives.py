@@ -42,6 +42,10 @@ def opened(path: Path) -> Iterator[Path]:
     if not path.exists():
         there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise MissingFile(f"no file or folder {path}.{near(path.name, there)}")
+    if not (path.is_dir() or path.is_file()):
+        raise MissingFile(
+            f"{path} is neither a folder nor a plain file. Give the folder or the file that holds the data."
+        )
     if path.is_dir() or path.suffix.lower() != ".zip":
         yield path
         return

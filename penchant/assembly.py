@@ -63,6 +63,11 @@ def assemble(
     review = tuple(rows["review"].to_list()) if "review" in rows.columns else None
     choices = Interactions(users, items, user, item, column("timestamp"), column("position"), column("rating"), review)
     given = column("split")
+    texts, numbers = _fields(listed["user"], users)
+    notes.update({f"column of users that is no text, not used ({name})": 1 for name in numbers})
+    if listed["user"] is not None:
+        known = rows_of(pl.Series(users.keys, dtype=pl.String), listed["user"]["user_id"].to_list()) >= 0
+        notes["users without a row in the table of users"] = int((~known).sum())
     catalog = _catalog(path, items, listed["item"], notes)
     _count_gaps(choices, given, catalog, listed["item"], strict, notes)
     kinds = card.get("features", {})
@@ -71,7 +76,7 @@ def assemble(
         interactions=choices,
         catalog=catalog,
         given=given,
-        user_fields=_fields(listed["user"], users)[0],
+        user_fields=texts,
         features=FeatureFiles.of(path / "features", users, items, kinds if isinstance(kinds, Mapping) else {}),
         notes={name: count for name, count in notes.items() if count},
         card=card,
@@ -149,8 +154,8 @@ def _catalog(path: Path, items: Ids, listed: pl.DataFrame | None, notes: dict[st
         assert isinstance(table, pl.DataFrame)
         keys = ids(table, "item_id", "images.parquet").to_list()
     elif (path / "images").is_dir():
-        source, keys, others = picture_files(path / "images")
-        notes["files in images/ that are no pictures left out"] = others
+        source, keys, left = picture_files(path / "images")
+        notes.update(left)
     where = np.full(len(items), -1, np.int64)
     at = items.rows(keys)
     known = np.flatnonzero(at >= 0)[::-1]
@@ -159,15 +164,27 @@ def _catalog(path: Path, items: Ids, listed: pl.DataFrame | None, notes: dict[st
     return Catalog(items, fields, Pictures(items, where, source), numbers)
 
 
-def picture_files(folder: Path) -> tuple[tuple[Path, ...], list[str], int]:
-    """The pictures in a folder, the item id of each, and the number of other files.
+def picture_files(folder: Path) -> tuple[tuple[Path, ...], list[str], dict[str, int]]:
+    """The pictures in a folder, the item id of each, and the number of all else in it, by what it is.
 
     A file is named by its percent-quoted item id and an extension. Names become ids, never the other way round: no
     path is ever built from an id. Links are not followed.
     """
-    files = sorted(f for f in folder.iterdir() if not f.is_dir())
-    pictures = tuple(f for f in files if f.suffix.lower() in SUFFIXES and f.is_file() and not f.is_symlink())
-    return pictures, [unquote(f.name[: -len(f.suffix)]) for f in pictures], len(files) - len(pictures)
+    if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
+        return (), [], {f"{folder.name}/ is a link that leaves the folder, not followed": 1}
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES or not f.name.startswith("."))
+    links = [f for f in files if f.is_symlink()]
+    plain = [f for f in files if not f.is_symlink()]
+    folders = [f for f in plain if f.is_dir()]
+    named = [f for f in plain if f.suffix.lower() in SUFFIXES and f.is_file()]
+    pictures = tuple(f for f in named if f.stat().st_size)
+    notes = {
+        f"links in {folder.name}/ not followed": len(links),
+        f"folders in {folder.name}/ not looked into": len(folders),
+        f"files in {folder.name}/ that are no pictures left out": len(plain) - len(folders) - len(named),
+        f"empty files in {folder.name}/ left out": len(named) - len(pictures),
+    }
+    return pictures, [unquote(f.name[: -len(f.suffix)]) for f in pictures], notes
 
 
 def _count_gaps(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penchant import answers
-from penchant.errors import BadSetting
+from penchant.errors import BadInput, BadSetting, MissingFile, some
 
 if TYPE_CHECKING:
+    from penchant.cards import Card
+    from penchant.data import Dataset
     from penchant.store import Store
 
 __all__ = ["Json", "StorePath", "data_app", "doctor", "encode", "open_store", "show"]
@@ -28,15 +32,20 @@ data_app = typer.Typer(no_args_is_help=True, help="Bring data in, and look at it
 @data_app.command("import")
 def import_(
     kind: Annotated[str, typer.Argument(help="parquet, csv, movielens, rlmrec or mmrec.")],
-    path: Annotated[Path, typer.Argument(help="The download: a folder, a file or an archive.")],
+    path: Annotated[str, typer.Argument(help="The download: a folder, a file or a .zip of either.")],
     out: Annotated[Path, typer.Option(help="Folder to write; must not exist yet.")],
     json: Json = False,
 ) -> None:
-    """Turn a download into a canonical data folder."""
+    """Turn a download into a canonical data folder; what was left out or doubtful is counted in the notes."""
     from penchant import folder, sources
 
+    if path.strip() and not Path(path).exists() and (named := _named(path)) is not None:
+        how = f"penchant data import {kind} {named} --out {out}"
+        if folder.is_canonical(named):
+            how = f"penchant data show {path}, and  data = {jsonlib.dumps(path)}  in a recipe; it needs no import"
+        raise MissingFile(f"no file or folder {path}, but PENCHANT_DATA has a data set of that name. Use:  {how}")
     sources.import_(kind, path, out)
-    answers.show_data(folder.read(out), json)
+    _print_data(folder.read(out), json)
 
 
 @data_app.command("show")
@@ -51,9 +60,11 @@ def show_data(
     """Counts, density, time span, coverage of text and pictures."""
     from penchant import folder, inputs
 
-    if strict:
-        folder.read(inputs.find(path), interactions=interactions, min_rating=min_rating, strict=True)
-    answers.show_data(inputs.open_data(path, open_store(store), interactions, min_rating), json)
+    with _imported_beside(path):
+        if strict:
+            folder.read(inputs.find(path), interactions=interactions, min_rating=min_rating, strict=True)
+        data = inputs.open_data(path, open_store(store), interactions, min_rating)
+    _print_data(data, json)
 
 
 def encode(
@@ -76,7 +87,10 @@ def encode(
     if text == image:
         raise BadSetting("choose one of --text and --image, e.g.  penchant encode shop --text")
     kept = open_store(store)
-    data = inputs.open_data(path, kept)
+    if image and column:
+        raise BadSetting(f"--column names a text column. For pictures leave it out, or:  --text --column {column}")
+    with _imported_beside(path):
+        data = inputs.open_data(path, kept)
     source = column or ("catalog.text" if text else "catalog.image")
     spec = InputSpec((source,), encoder, "external" if column else None)
     with screen.bars(json) as watch:
@@ -88,6 +102,7 @@ def encode(
         "rows": len(found.ids),
         "dim": found.dim,
         "gaps": int((~found.present).sum()),
+        **_left_out(kept.card(ref)),
         "made_by": found.source.made_by,
     }
     answers.print_facts(facts, json, f"Look at it:  penchant show {ref}")
@@ -119,6 +134,58 @@ def doctor(store: StorePath = None, json: Json = False) -> None:
     from penchant import doctor as checks
 
     answers.print_facts(checks.look(_place(store)), json)
+
+
+def _print_data(data: Dataset, json: bool) -> None:
+    """Facts in two columns; below them the notes, which are sentences, each with its count before it."""
+    from penchant import screen
+    from penchant.datafacts import facts
+
+    found = facts(data)
+    notes = {} if json else {name: found.pop(name) for name in list(found) if name.startswith("note: ")}
+    answers.print_facts(found if json else {_visible(name): value for name, value in found.items()}, json)
+    width = max((len(str(count)) for count in notes.values()), default=0)
+    for name, count in notes.items():
+        line = f"note: {count:>{width}}  {_visible(name.removeprefix('note: '))}"
+        screen.out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _visible(name: str) -> str:
+    """Names of columns may hold anything."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def _left_out(card: Card) -> dict[str, str | int]:
+    """What an encoder could not read: pictures that cannot be opened, ends of texts that are too long."""
+    counts, bad = card["counts"], card["named"].get("unreadable", [])
+    found: dict[str, str | int] = {name: counts[name] for name in ("unreadable", "cut") if name in counts}
+    if bad:
+        found["unreadable_items"] = some(bad)
+    return found
+
+
+def _named(name: str) -> Path | None:
+    """The folder of a data set of this name in PENCHANT_DATA, if there is one."""
+    from penchant import inputs
+
+    try:
+        return inputs.find(name)
+    except MissingFile:
+        return None
+
+
+@contextmanager
+def _imported_beside(name: str) -> Iterator[None]:
+    """Where no data set can be opened, the message mentions data/NAME, the usual place of an imported one."""
+    from penchant import folder
+
+    try:
+        yield
+    except BadInput as error:
+        place = Path("data") / name
+        if Path(name).is_absolute() or folder.is_canonical(name) or not folder.is_canonical(place):
+            raise
+        raise type(error)(f"{error}. Or do you mean the imported one, {place}?") from None
 
 
 def _place(path: Path | None) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import polars as pl
 
 __all__ = ["listed", "renamed", "typed"]
@@ -29,19 +32,32 @@ TABLES = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS}
 KEPT_AS_TEXT = ("item_id", "user_id", "title", "description", "brand", "categories", "image_url")
 
 
-def renamed(frame: pl.DataFrame, table: str) -> tuple[pl.DataFrame, dict[str, str]]:
+def renamed(
+    frame: pl.DataFrame, table: str, notes: dict[str, int] | None = None, like: Mapping[str, str] | None = None
+) -> tuple[pl.DataFrame, dict[str, str]]:
     """The table with its columns called as we call them, and {"interactions.user_id": "userId", ...} of what changed.
 
-    A column that has our name already stays; of several candidates the surest is taken, the others are left alone.
+    A column that has our name already stays; of several candidates the surest is taken, the others are left alone and
+    stated in the notes. Columns without a name are left out and counted there. like: what became which in the table
+    of interactions; the same name is preferred here, so that both tables speak of the same ids.
     """
+    notes = {} if notes is None else notes
+    nameless = [c for c in frame.columns if not re.sub(r"_duplicated_\d+$", "", c).strip()]
+    if nameless:
+        notes[f"columns of {table} without a name left out"] = len(nameless)
+        frame = frame.drop(nameless)
     plain = {column: "".join(c for c in column.split(":")[0].lower() if c.isalnum()) for column in frame.columns}
     changes: dict[str, str] = {}
     for ours, others in TABLES[table].items():
-        if ours in frame.columns:
-            continue
+        same = (like or {}).get(f"interactions.{ours}")
         free = [c for c in frame.columns if plain[c] in others and c not in changes and c not in TABLES[table]]
-        if free:
-            changes[min(free, key=lambda c: others.index(plain[c]))] = ours
+        free.sort(key=lambda c: (c != same, others.index(plain[c])))
+        taken = ours if ours in frame.columns else free.pop(0) if free else ""
+        if taken and taken != ours:
+            changes[taken] = ours
+        for other in free:
+            fate = "not used" if table == "interactions" else "kept as a column of its own"
+            notes[f"{table}: `{taken}` is taken as {ours}; `{other}`, which could be it too, is {fate}"] = 1
     frame = frame.rename(changes)
     if table == "items" and "categories" in frame.columns:
         frame = frame.with_columns(listed(frame["categories"]))

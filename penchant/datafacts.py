@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ __all__ = ["facts"]
 
 
 def facts(data: Dataset) -> dict[str, Any]:
-    """Counts, density, time span, coverage of text and pictures, and what reading accepted and counted."""
+    """Counts, density, time span, coverage of text and pictures, and what import and reading accepted and counted."""
     log, catalog = data.interactions, data.catalog
     users, items = len(log.users), len(log.items)
     per_user = np.bincount(log.user, minlength=users)
@@ -47,12 +48,15 @@ def facts(data: Dataset) -> dict[str, Any]:
     found["items with text"] = _share(text.present)
     for name, values in catalog.fields.items():
         found[f"items with {name}"] = _share(np.array([v is not None for v in values], bool))
+    if catalog.numbers:
+        found["item numbers"] = ", ".join(catalog.numbers)
     found["items with picture"] = _share(catalog.pictures.present)
     if data.user_fields:
         found["user texts"] = ", ".join(data.user_fields)
     if data.features:
         found["features"] = ", ".join(f"{name} ({f.dim})" for name, f in data.features.items())
-    for note, count in data.notes.items():
+    imported = data.card.get("imported", {})
+    for note, count in {**(imported if isinstance(imported, Mapping) else {}), **data.notes}.items():
         found[f"note: {note}"] = count
     return found
 

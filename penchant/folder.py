@@ -123,6 +123,7 @@ def write(dataset: Dataset, path: Path | str) -> Mapping[str, object]:
             users=pl.DataFrame({"user_id": pl.Series(dataset.users.keys, dtype=pl.String), **profiles}),
             pictures=catalog.pictures,
             features=dataset.features,
+            notes=imported if isinstance(imported := card.get("imported"), Mapping) else {},
         ),
         path,
     )
@@ -168,11 +169,13 @@ def _fill(contents: Contents, folder: Path) -> Mapping[str, object]:
     for name, table in (*contents.tables.items(), *tables.items()):
         if table is not None:
             table.write_parquet(folder / f"{name}.parquet")
+    notes = {name: count for name, count in contents.notes.items() if count}
     if contents.pictures is not None and contents.pictures.present.any():
-        _save_pictures(contents.pictures, folder / "images.parquet")
+        empty = _save_pictures(contents.pictures, folder / "images.parquet")
+        notes |= {"pictures without any bytes left out": empty} if empty else {}
     for name, features in contents.features.items():
         save_features(features, folder / "features", name)
-    card = _make_card(contents, folder)
+    card = _make_card(contents, folder, notes)
     (folder / "card.toml").write_text(_toml(card), "utf-8")
     return card
 
@@ -181,18 +184,21 @@ def _spread(vocabulary: Ids, rows: np.ndarray) -> pl.Series:
     return pl.Series(vocabulary.keys, dtype=pl.String).gather(rows)
 
 
-def _save_pictures(pictures: Pictures, file: Path) -> None:
-    """item_id, bytes; in batches, uncompressed because encoded pictures do not shrink."""
+def _save_pictures(pictures: Pictures, file: Path) -> int:
+    """item_id, bytes; in batches, uncompressed because encoded pictures do not shrink. The number of empty ones."""
     schema = pa.schema([("item_id", pa.string()), ("bytes", pa.binary())])
     rows = np.flatnonzero(pictures.present)
+    empty = 0
     with pq.ParquetWriter(file, schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, len(rows), 256):
             batch = [(pictures.items.keys[i], pictures.read(i)) for i in rows[start : start + 256]]
-            batch = [(key, raw) for key, raw in batch if raw]
-            writer.write_table(pa.table([[k for k, _ in batch], [raw for _, raw in batch]], schema=schema))
+            full = [(key, raw) for key, raw in batch if raw]
+            empty += len(batch) - len(full)
+            writer.write_table(pa.table([[k for k, _ in full], [raw for _, raw in full]], schema=schema))
+    return empty
 
 
-def _make_card(contents: Contents, folder: Path) -> dict[str, object]:
+def _make_card(contents: Contents, folder: Path, notes: Mapping[str, int]) -> dict[str, object]:
     """The card of a folder that is complete but for the card."""
     kinds = {name: features.ids.kind for name, features in contents.features.items()}
     data = assemble(folder, {"name": contents.name, "features": kinds})
@@ -220,7 +226,8 @@ def _make_card(contents: Contents, folder: Path) -> dict[str, object]:
         },
         "features": kinds,
         "columns": dict(contents.columns),
-        "accepted": {name: n for name, n in {**contents.notes, **data.notes}.items() if n},
+        "accepted": {**notes, **data.notes},
+        "imported": notes,
     }
 
 

@@ -14,7 +14,8 @@ from penchant.data import Ids
 from penchant.errors import BadArchive, BadTable, Misaligned, some
 from penchant.features import Features
 from penchant.folder import Contents
-from penchant.tables import check_interactions, check_rows, ids, read_delimited, rows_of
+from penchant.tables import check_interactions, check_rows, ids, rows_of
+from penchant.textfiles import located, read_delimited
 
 __all__ = ["mmrec", "movielens", "rlmrec"]
 
@@ -50,7 +51,7 @@ def movielens(root: Path) -> Contents:
     "Toy Story (1995)" becomes the title "Toy Story" and the number year 1995; genres become categories. Tags are left
     out: users wrote them, some after the choices that a split holds out.
     """
-    users = None
+    users, notes = None, dict[str, int]()
     if (root / "u.data").is_file():
         ratings = _fields(root / "u.data", "\t", RATING)
         films = _fields(root / "u.item", "|", ["item_id", "title", "released", "video", "url", *GENRES])
@@ -66,7 +67,7 @@ def movielens(root: Path) -> Contents:
         if (root / "users.dat").is_file():
             users = _fields(root / "users.dat", "::", ["user_id", "gender", "age", "occupation", "zip"])
     elif (root / "ratings.csv").is_file():
-        ratings = renamed(read_delimited(root / "ratings.csv"), "interactions")[0]
+        ratings = renamed(read_delimited(root / "ratings.csv"), "interactions", notes)[0]
         films = read_delimited(root / "movies.csv").rename({"movieId": "item_id"}, strict=False)
     else:
         raise _unknown(
@@ -78,12 +79,16 @@ def movielens(root: Path) -> Contents:
         pl.col("title").str.extract(year).cast(pl.Int64).alias("year"),
         pl.col("genres").replace("(no genres listed)", None),
     )
-    items = check_rows(renamed(films, "items")[0], "item_id", "movies")
+    items = check_rows(renamed(films, "items", notes)[0], "item_id", "movies")
+    notes |= items.notes
     if users is not None:
-        users = check_rows(typed(users.drop("zip"), "user_id"), "user_id", "users").frame
-    return Contents(
-        "", "", check_interactions(ratings, "ratings"), items.frame, users, terms=MOVIELENS_TERMS, notes=items.notes
-    )
+        people = check_rows(typed(users.drop("zip"), "user_id"), "user_id", "users")
+        notes |= {**people.notes, "columns of users left out (zip)": 1}
+        users = people.frame
+    if (root / "tags.csv").is_file():
+        notes["files not used (tags.csv: some tags were written after the choices that a split holds out)"] = 1
+    choices = check_interactions(ratings, "ratings", notes)
+    return Contents("", "", choices, items.frame, users, terms=MOVIELENS_TERMS, notes=notes)
 
 
 def rlmrec(root: Path) -> Contents:
@@ -105,24 +110,26 @@ def rlmrec(root: Path) -> Contents:
             raise Misaligned(f"{file.name} is {matrix.shape}, the train matrix {shape}; they must have one shape.")
         shape = matrix.shape
         tables.append(pl.DataFrame({"user_id": matrix.row, "item_id": matrix.col}).with_columns(split=pl.lit(code)))
+    notes: dict[str, int] = {}
     keys = {kind: [str(i) for i in range(n)] for kind, n in zip(("user", "item"), shape, strict=True)}
     frames, features = {}, _modalities(root, Ids("item", tuple(keys["item"])))
     for kind, short in (("user", "usr"), ("item", "itm")):
         frame = pl.DataFrame({f"{kind}_id": pl.Series(keys[kind], dtype=pl.String)})
         mapper = _mapper(root, kind)
         if mapper is not None:
-            frame = _beside(frame, mapper.rename({f"{kind[0]}id": f"{kind}_id"}))
+            frame = _beside(frame, mapper.rename({f"{kind[0]}id": f"{kind}_id"}), f"the {kind} mapper", notes)
         if (root / f"{short}_prf.pkl").is_file():
             texts = load_texts(root / f"{short}_prf.pkl", "profile")
             profile = {f"{kind}_id": [str(row) for row in texts], "llm_profile": list(texts.values())}
-            frame = _beside(frame, pl.DataFrame(profile, schema=dict.fromkeys(profile, pl.String)))
+            more = pl.DataFrame(profile, schema=dict.fromkeys(profile, pl.String))
+            frame = _beside(frame, more, f"{short}_prf.pkl", notes)
         if (root / f"{short}_emb_np.pkl").is_file():
             values = load_array(root / f"{short}_emb_np.pkl")
             name = f"{short}_emb_np.pkl"
             features[f"{kind}_profile"] = with_gaps(Ids(kind, tuple(keys[kind])), values, name)  # type: ignore[arg-type]
         frames[kind] = frame
-    choices = check_interactions(pl.concat(tables), "trn_mat.pkl")
-    return Contents("", "", choices, frames["item"], frames["user"], features=features)
+    choices = check_interactions(pl.concat(tables), "trn_mat.pkl", notes)
+    return Contents("", "", choices, frames["item"], frames["user"], features=features, notes=notes)
 
 
 def mmrec(root: Path) -> Contents:
@@ -134,8 +141,10 @@ def mmrec(root: Path) -> Contents:
     found = sorted(root.glob("*.inter"))
     if len(found) != 1:
         raise _unknown(root, "MMRec", "one file NAME.inter")
-    given, columns = renamed(read_delimited(found[0]), "interactions")
-    choices = check_interactions(given, found[0].name)
+    notes: dict[str, int] = {}
+    given, columns = renamed(read_delimited(found[0]), "interactions", notes)
+    with located(found[0], columns):
+        choices = check_interactions(given, found[0].name, notes)
     arrays = sorted(root.glob("*_feat.npy"))
     numbers = choices.select(pl.col("user_id", "item_id").cast(pl.Int64, strict=False))
     if numbers["item_id"].null_count():
@@ -149,11 +158,14 @@ def mmrec(root: Path) -> Contents:
         )
     frame = pl.DataFrame({"item_id": pl.Series([str(i) for i in range(count)], dtype=pl.String)})
     if mapping is not None:
-        frame = _beside(frame, mapping)
+        frame = _beside(frame, mapping, "i_id_mapping.csv", notes)
     for meta in sorted(root.glob("meta-*.csv")):
-        table = renamed(read_delimited(meta).rename({"itemID": "item_id"}, strict=False), "items")[0]
+        table = renamed(read_delimited(meta).rename({"itemID": "item_id"}, strict=False), "items", notes)[0]
         table = typed(table.drop([c for c in table.columns if c in frame.columns and c != "item_id"]), "item_id")
-        frame = _beside(frame, check_rows(table, "item_id", meta.name).frame)
+        with located(meta):
+            checked = check_rows(table, "item_id", meta.name)
+        notes |= checked.notes
+        frame = _beside(frame, checked.frame, meta.name, notes)
     return Contents(
         "",
         "",
@@ -162,6 +174,7 @@ def mmrec(root: Path) -> Contents:
         _mapped(root / "u_id_mapping.csv", "user_id", "userID"),
         features=_modalities(root, Ids("item", tuple(frame["item_id"]))),
         columns=columns,
+        notes=notes,
     )
 
 
@@ -223,9 +236,15 @@ def _originals(table: pl.DataFrame, kind: str) -> list[pl.Series]:
     return [c.cast(pl.String).rename("original_id" if c.name == f"{kind}_id" else c.name) for c in table.get_columns()]
 
 
-def _beside(frame: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
-    """The columns of `more` in the rows of `frame`, whose first column is the key of both; null where it has none."""
+def _beside(frame: pl.DataFrame, more: pl.DataFrame, where: str, notes: dict[str, int]) -> pl.DataFrame:
+    """The columns of `more` in the rows of `frame`, whose first column is the key of both; null where it has none.
+
+    Further rows of one key, and rows of keys that are not in `frame`, are left out and counted.
+    """
     key = frame.columns[0]
-    more = more.unique(key, keep="first", maintain_order=True)
-    at = pl.Series(rows_of(frame[key], more[key].to_list()))
-    return frame.hstack(more.drop(key).select(pl.all().gather(at.set(at < 0, None))).get_columns())
+    once = more.unique(key, keep="first", maintain_order=True)
+    at = pl.Series(rows_of(frame[key], once[key].to_list()))
+    if more.height > once.height:
+        notes[f"further rows of one id in {where} dropped, the first kept"] = more.height - once.height
+    notes[f"rows of {where} whose id is not in this data left out"] = once.height - int((at >= 0).sum())
+    return frame.hstack(once.drop(key).select(pl.all().gather(at.set(at < 0, None))).get_columns())

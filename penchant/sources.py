@@ -25,7 +25,8 @@ from penchant.errors import BadInput, BadTable, MissingFile, near, some
 from penchant.features import Features
 from penchant.folder import Contents, save, vacant
 from penchant.published import mmrec, movielens, rlmrec
-from penchant.tables import check_interactions, check_rows, ids, read_delimited, read_parquet
+from penchant.tables import check_interactions, check_rows, ids, read_parquet, rows_of
+from penchant.textfiles import located, read_delimited
 
 __all__ = ["KINDS", "fingerprint", "import_", "kind_of"]
 
@@ -40,6 +41,8 @@ def import_(kind: str, path: Path | str, out: Path | str) -> Mapping[str, object
     """
     if kind not in KINDS:
         raise BadInput(f"no kind of source {kind!r}.{near(kind, KINDS)} Kinds: {', '.join(KINDS)}")
+    if not str(path).strip():
+        raise BadInput("the place of the data is empty. Give a folder or a file.")
     path = Path(path)
     vacant(out)
     with opened(path) as root:
@@ -52,6 +55,15 @@ def kind_of(path: Path | str) -> str:
     """The kind that a download looks like. Raises BadInput when it looks like none."""
     with opened(Path(path)) as root:
         names = [root.name] if root.is_file() else [f.name for d in (root, *_folders(root)) for f in d.iterdir()]
+    if kind := _looks_like(names):
+        return kind
+    if root.suffix in (".parquet", *TEXT_TABLES):
+        return "parquet" if root.suffix == ".parquet" else "csv"
+    raise BadInput(f"{path} looks like no known kind of data; kinds: {', '.join(KINDS)}. It has: {some(names, 12)}")
+
+
+def _looks_like(names: list[str]) -> str:
+    """The kind whose files have such names, or nothing."""
     for kind, pattern in (
         ("movielens", r"ratings\.dat|u\.data|movies\.csv"),
         ("rlmrec", r"trn_?[mM]at\.pkl"),
@@ -61,9 +73,17 @@ def kind_of(path: Path | str) -> str:
     ):
         if any(re.fullmatch(pattern, name) for name in names):
             return kind
-    if root.suffix in (".parquet", *TEXT_TABLES):
-        return "parquet" if root.suffix == ".parquet" else "csv"
-    raise BadInput(f"{path} looks like no known kind of data; kinds: {', '.join(KINDS)}. It has: {some(names, 12)}")
+    return ""
+
+
+def _refuse_other_kind(root: Path, kind: str) -> None:
+    """BadInput when a folder without this kind's table of interactions has that of another kind."""
+    other = _looks_like([f.name for f in root.iterdir()])
+    if other not in ("", kind):
+        raise BadInput(
+            f"{root.name} has no interactions.{kind}; it looks like kind {other}. "
+            f"Import it:  penchant data import {other} {root} --out DIR"
+        )
 
 
 def fingerprint(path: Path | str) -> str:
@@ -92,10 +112,20 @@ def parquet(root: Path) -> Contents:
     """
     base = root.parent if root.is_file() else root
     main = root if root.is_file() else base / "interactions.parquet"
-    given, columns = renamed(read_parquet(main), "interactions")
-    interactions = check_interactions(given, main.name)
+    if not main.is_file():
+        _refuse_other_kind(base, "parquet")
     notes: dict[str, int] = {}
-    items, users = (None, None) if root.is_file() else (_rows(base, kind, columns, notes) for kind in ("item", "user"))
+    given, columns = renamed(read_parquet(main), "interactions", notes)
+    interactions = check_interactions(given, main.name, notes)
+    items, users = (
+        (None, None)
+        if root.is_file()
+        else (_rows(base, kind, columns, interactions, notes) for kind in ("item", "user"))
+    )
+    tables = {} if root.is_file() else _others(base, notes)
+    _unused(
+        root, r"(interactions|items|users|images|posters)\.parquet|.*\.(parquet|npy|ids\.txt)|README.*|features", notes
+    )
     about = base / "README.md"
     readme = about.read_text("utf-8", "replace") if about.is_file() and not root.is_file() else ""
     return Contents(
@@ -105,7 +135,7 @@ def parquet(root: Path) -> Contents:
         interactions=interactions,
         items=items,
         users=users,
-        tables={} if root.is_file() else _others(base),
+        tables=tables,
         pictures=None if root.is_file() else _pictures(base, notes),
         features={} if root.is_file() else _features(base, items, notes),
         columns=columns,
@@ -119,41 +149,82 @@ def csv(root: Path) -> Contents:
     The delimiter is found out; .tsv and .txt will do as well. Ids are text to the last character ("007" is not "7").
     Columns of items that hold numbers throughout become numbers.
     """
-    tables = {} if root.is_file() else {f.stem: f for f in sorted(root.iterdir()) if f.suffix in TEXT_TABLES}
+    tables = {} if root.is_file() else _text_tables(root)
     if root.is_dir() and "interactions" not in tables:
+        _refuse_other_kind(root, "csv")
         if len(tables) != 1:
             inside = sorted(f.name for f in root.iterdir())
             raise MissingFile(f"{root.name} has no interactions.csv. It has: {some(inside, 12)}. Rename the right one.")
         tables = {"interactions": next(iter(tables.values()))}
     main = root if root.is_file() else tables["interactions"]
-    given, columns = renamed(read_delimited(main), "interactions")
-    rows: dict[str, pl.DataFrame] = {}
     notes: dict[str, int] = {}
+    given, columns = renamed(read_delimited(main), "interactions", notes)
+    with located(main, columns):
+        interactions = check_interactions(given, main.name, notes)
+    rows: dict[str, pl.DataFrame] = {}
     for kind in ("item", "user"):
         if f"{kind}s" in tables:
-            table, more = renamed(read_delimited(tables[f"{kind}s"]), f"{kind}s")
-            checked = check_rows(typed(table, f"{kind}_id"), f"{kind}_id", tables[f"{kind}s"].name)
-            rows[kind] = checked.frame
+            file = tables[f"{kind}s"]
+            table, more = renamed(read_delimited(file), f"{kind}s", notes, columns)
+            with located(file, more):
+                checked = check_rows(typed(table, f"{kind}_id"), f"{kind}_id", file.name)
+            rows[kind] = _related(checked.frame, interactions, kind, file.name, main.name)
             columns.update(more)
             notes.update(checked.notes)
+    used = {tables[name].name for name in ("interactions", "items", "users") if name in tables}
+    _unused(root, "|".join(map(re.escape, used)), notes)
     pictures = None if root.is_file() else _pictures(root, notes)
-    interactions = check_interactions(given, main.name)
     return Contents("", "", interactions, rows.get("item"), rows.get("user"), {}, pictures, {}, "", columns, notes)
 
 
-def _rows(base: Path, kind: str, columns: dict[str, str], notes: dict[str, int]) -> pl.DataFrame | None:
+def _text_tables(root: Path) -> dict[str, Path]:
+    """The text tables of a folder by name, without regard to case. Raises BadInput when two have one name."""
+    tables: dict[str, Path] = {}
+    for file in sorted(root.iterdir()):
+        if file.suffix.lower() in TEXT_TABLES and file.is_file():
+            other = tables.setdefault(file.stem.lower(), file)
+            if other != file and file.stem.lower() in ("interactions", "items", "users"):
+                raise BadInput(f"{root.name} has {other.name} and {file.name}. Which is it? Remove or rename one.")
+    return tables
+
+
+def _unused(root: Path, used: str, notes: dict[str, int]) -> None:
+    """Notes what lies in the folder, or beside a single file under a name that we would take, and is not read."""
+    if root.is_dir():
+        names = [f.name for f in sorted(root.iterdir()) if not f.name.startswith(".")]
+        left = [n for n in names if not re.fullmatch(used, n) and not (n == "images" and (root / n).is_dir())]
+        notes[f"files and folders not used ({some(left)})"] = len(left)
+    else:
+        known = [f.name for f in sorted(root.parent.iterdir()) if re.fullmatch(r"(items|users)\.\w+|images", f.name)]
+        notes[f"files beside {root.name} not used ({some(known)}); give the folder to use them"] = len(known)
+
+
+def _related(rows: pl.DataFrame, interactions: pl.DataFrame, kind: str, where: str, main: str) -> pl.DataFrame:
+    """The rows of items or users. Raises BadTable when the interactions know none of them: another column is meant."""
+    key = f"{kind}_id"
+    if rows.height and (rows_of(interactions[key].unique(), rows[key].to_list()) < 0).all():
+        raise BadTable(
+            f"no {kind} of {main} is in {where}: {some([interactions[key][0]])} there, {some([rows[key][0]])} here. "
+            f"Name the column that holds the same ids `{key}` in both."
+        )
+    return rows
+
+
+def _rows(
+    base: Path, kind: str, columns: dict[str, str], interactions: pl.DataFrame, notes: dict[str, int]
+) -> pl.DataFrame | None:
     file = base / f"{kind}s.parquet"
     if not file.is_file():
         return None
-    table, changes = renamed(read_parquet(file), f"{kind}s")
+    table, changes = renamed(read_parquet(file), f"{kind}s", notes, columns)
     checked = check_rows(table, f"{kind}_id", file.name)
     columns.update(changes)
     notes.update(checked.notes)
-    return checked.frame
+    return _related(checked.frame, interactions, kind, file.name, "interactions.parquet")
 
 
-def _others(base: Path) -> dict[str, pl.DataFrame]:
-    """Every further table of choices, by name, its ids as text."""
+def _others(base: Path, notes: dict[str, int]) -> dict[str, pl.DataFrame]:
+    """Every further table of choices, by name, its ids as text; others are noted."""
     tables: dict[str, pl.DataFrame] = {}
     for file in sorted(base.glob("*.parquet")):
         if file.stem in ("interactions", "items", "users", "images", "posters"):
@@ -164,6 +235,8 @@ def _others(base: Path) -> dict[str, pl.DataFrame]:
         elif {"user_id", "item_id"} <= set(table.columns):
             keys = [ids(table, name, file.name) for name in ("user_id", "item_id")]
             tables[file.stem] = table.with_columns(keys)
+        else:
+            notes[f"tables without user_id and item_id left out ({file.name})"] = 1
     return tables
 
 
@@ -179,9 +252,9 @@ def _pictures(base: Path, notes: dict[str, int]) -> Pictures | None:
         source: Path | tuple[Path, ...] = file
     elif (base / "images").is_dir():
         column = "bytes"
-        source, names, others = picture_files(base / "images")
+        source, names, left = picture_files(base / "images")
         keys = pl.Series(names, dtype=pl.String)
-        notes["files in images/ that are no pictures left out"] = others
+        notes.update(left)
     else:
         return None
     items = Ids("item", tuple(keys.unique(maintain_order=True)))

@@ -369,7 +369,7 @@ def test_what_is_accepted_is_counted_on_the_card_and_on_reading(tmp_path: Path) 
     assert data.notes == read_notes
     assert card["accepted"] == {
         **read_notes,
-        "repeated ids in items.parquet dropped": 1,
+        "further rows of one id in items.parquet dropped, the first kept": 1,
         "columns of items.parquet left out (box is Struct({'w': Int64}))": 1,
     }
     with pytest.raises(BadTable, match=r"strict: 1 items .* e\.g\. nowhere"):

@@ -26,7 +26,7 @@ ROOT = Path(penchant.__file__).parent
 LAYERS: dict[str, str] = {
     "0": "errors",
     "1": "data catalog texts features graph split "
-    "folder sources archives arrays assembly columns published tables "
+    "folder sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards vectors metrics report results compare page plots story table words",
     "3 left": "encode/ lm/ enrich/",

@@ -23,7 +23,7 @@ from penchant.columns import listed, renamed, typed
 from penchant.data import Dataset
 from penchant.errors import BadInput
 from penchant.sources import KINDS, fingerprint, import_, kind_of
-from penchant.tables import read_delimited
+from penchant.textfiles import read_delimited
 
 
 def imported(kind: str, path: Path, tmp_path: Path) -> Dataset:
