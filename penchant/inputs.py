@@ -31,8 +31,8 @@ def open_data(name: str, store: Store, interactions: str = "interactions", min_r
     """
     head, _, seed = name.partition(":")
     if head == "shop" and not Path(name).exists():
-        if seed and not seed.isdigit():
-            raise BadSetting(f'data = "{name}": the shop\'s seed must be a whole number, e.g. "shop:3"')
+        if not (seed or "0").isdecimal():
+            raise BadSetting(f'data = "{name}": the shop\'s seed must be a whole number, 0 or more, e.g. "shop:3"')
         return shop.make(seed=int(seed or 0)).dataset
     path = find(name)
     if not folder.is_canonical(path):
@@ -172,7 +172,11 @@ def _texts(name: str, source: str, head: str, column: str, spec: InputSpec, data
             "Choose catalog.text, catalog.image, items.COLUMN, users.COLUMN or features/NAME"
         )
     if column not in columns:
-        raise MissingInput(f"[inputs] {name}: {data.name} has no text column {source!r}.{near(column, columns)}")
+        kind = " (that is a column of numbers)" if head == "items" and column in data.catalog.numbers else ""
+        there = ", ".join(f"{head}.{c}" for c in columns) or "none"
+        raise MissingInput(
+            f"[inputs] {name}: {data.name} has no text column {source!r}{kind}.{near(column, columns)} It has: {there}"
+        )
     written = column not in ("title", "description", "brand", "categories")
     if (head == "users" or written) and spec.origin != "external":
         raise BadSetting(

@@ -44,7 +44,7 @@ PICTURE_ONLY = ("pattern", "accent")  # attributes that move choices and that no
 class Settings:
     """A world's sizes and dials. Raises BadSetting on values that make no world.
 
-    choices: mean choices a shopper (at least 5, at most half the products). noise: share of choices made at random;
+    choices: mean choices a shopper (at least 5, at most a quarter of the products). noise: share of choices made at random;
     also of reviews about something else, unless review_noise says otherwise. drift: share of shoppers whose motives
     change for others in the middle of their history. reviewed: share of choices with a review. pictures: False leaves
     them undrawn, which is faster where nobody looks.

@@ -533,6 +533,16 @@ def test_candidate_ranking_is_printed_with_the_number(data: Path, store: Store, 
             BadSetting,
             "the test part is empty",
         ),
+        (
+            {"split": {"by": "by_ratio", "ratios": [0.9, 0, 0.1]}, "search": {"model.l2": [0, 1e-3]}},
+            BadSetting,
+            "valid part, which is empty",
+        ),
+        (
+            {"inputs": {"text": {"from": "items.price"}}, "model": {"name": "vbpr"}},
+            MissingInput,
+            r"column of numbers.* It has: .*items\.title",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_before_training(
