@@ -14,8 +14,8 @@ def refuse(bad: pl.Series, shown: pl.Series, what: str, advice: str) -> None:
     bad = bad.fill_null(True)
     if bad.any():
         first = int(bad.arg_true()[0])
-        value = shown[first]
-        raise BadTable(f"{what} in {bad.sum()} of {len(bad)} rows, first in row {first + 1} ({value!r}). {advice}")
+        value = "no value" if shown[first] is None else repr(shown[first])
+        raise BadTable(f"{what} in {bad.sum()} of {len(bad)} rows, first in row {first + 1} ({value}). {advice}")
 
 
 def numbers(column: pl.Series, where: str) -> pl.Series:

@@ -67,12 +67,15 @@ def movielens(root: Path) -> Contents:
         if (root / "users.dat").is_file():
             users = _fields(root / "users.dat", "::", ["user_id", "gender", "age", "occupation", "zip"])
     elif (root / "ratings.csv").is_file():
-        ratings = renamed(read_delimited(root / "ratings.csv"), "interactions", notes)[0]
-        films = read_delimited(root / "movies.csv").rename({"movieId": "item_id"}, strict=False)
+        ratings = renamed(read_delimited(root / "ratings.csv", notes), "interactions", notes)[0]
+        films = read_delimited(root / "movies.csv", notes).rename({"movieId": "item_id"}, strict=False)
     else:
         raise _unknown(
             root, "MovieLens", "ratings.csv and movies.csv, ratings.dat and movies.dat, or u.data and u.item"
         )
+    lacking = {"item_id", "title", "genres"} - set(films.columns)
+    if lacking:
+        raise BadTable(f"movies.csv has no column {some(sorted(lacking))}. It has: {some(films.columns, 20)}")
     year = r"\s*\((\d{4})[^()]*\)\s*$"
     films = films.with_columns(
         pl.col("title").str.replace(year, ""),
@@ -142,7 +145,7 @@ def mmrec(root: Path) -> Contents:
     if len(found) != 1:
         raise _unknown(root, "MMRec", "one file NAME.inter")
     notes: dict[str, int] = {}
-    given, columns = renamed(read_delimited(found[0]), "interactions", notes)
+    given, columns = renamed(read_delimited(found[0], notes), "interactions", notes)
     with located(found[0], columns):
         choices = check_interactions(given, found[0].name, notes)
     arrays = sorted(root.glob("*_feat.npy"))
@@ -160,7 +163,7 @@ def mmrec(root: Path) -> Contents:
     if mapping is not None:
         frame = _beside(frame, mapping, "i_id_mapping.csv", notes)
     for meta in sorted(root.glob("meta-*.csv")):
-        table = renamed(read_delimited(meta).rename({"itemID": "item_id"}, strict=False), "items", notes)[0]
+        table = renamed(read_delimited(meta, notes).rename({"itemID": "item_id"}, strict=False), "items", notes)[0]
         table = typed(table.drop([c for c in table.columns if c in frame.columns and c != "item_id"]), "item_id")
         with located(meta):
             checked = check_rows(table, "item_id", meta.name)

@@ -82,7 +82,7 @@ def _refuse_other_kind(root: Path, kind: str) -> None:
     if other not in ("", kind):
         raise BadInput(
             f"{root.name} has no interactions.{kind}; it looks like kind {other}. "
-            f"Import it:  penchant data import {other} {root} --out DIR"
+            f"Import it:  penchant data import {other} PATH --out DIR"
         )
 
 
@@ -158,14 +158,14 @@ def csv(root: Path) -> Contents:
         tables = {"interactions": next(iter(tables.values()))}
     main = root if root.is_file() else tables["interactions"]
     notes: dict[str, int] = {}
-    given, columns = renamed(read_delimited(main), "interactions", notes)
+    given, columns = renamed(read_delimited(main, notes), "interactions", notes)
     with located(main, columns):
         interactions = check_interactions(given, main.name, notes)
     rows: dict[str, pl.DataFrame] = {}
     for kind in ("item", "user"):
         if f"{kind}s" in tables:
             file = tables[f"{kind}s"]
-            table, more = renamed(read_delimited(file), f"{kind}s", notes, columns)
+            table, more = renamed(read_delimited(file, notes), f"{kind}s", notes, columns)
             with located(file, more):
                 checked = check_rows(typed(table, f"{kind}_id"), f"{kind}_id", file.name)
             rows[kind] = _related(checked.frame, interactions, kind, file.name, main.name)

@@ -31,11 +31,12 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def read_delimited(path: Path) -> pl.DataFrame:
+def read_delimited(path: Path, notes: dict[str, int] | None = None) -> pl.DataFrame:
     """A text table with a header line; the delimiter (comma, tab, semicolon or bar) is found out. All columns are text.
 
     Quoted fields may hold delimiters and newlines; an empty field is null. Raises MissingFile, or BadTable for what
     is empty, no UTF-8 text, has two columns of one name, or rows longer than the header; the line is named.
+    Rows that end early are filled up with nulls and counted in the notes.
     """
     exists(path)
     with path.open("rb") as file:
@@ -46,9 +47,13 @@ def read_delimited(path: Path) -> pl.DataFrame:
     delimiter = _delimiter(head.decode("utf-8-sig", "replace"))
     _refuse_twins(head, delimiter, path.name)
     try:
-        return pl.read_csv(path, separator=delimiter, infer_schema_length=0, glob=False)
+        frame = pl.read_csv(path, separator=delimiter, infer_schema_length=0, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadTable(_unreadable(path, delimiter, first_line(error))) from None
+    if notes is not None and frame.width > 1 and frame[:, -1].null_count():  # else no row ends early
+        short, line = _short(path, delimiter, frame.width)
+        notes[f"rows of {path.name} that end early, filled up (the first in line {line})"] = short
+    return frame
 
 
 @contextmanager
@@ -133,6 +138,21 @@ def _unreadable(path: Path, delimiter: str, reason: str) -> str:
     opens = next((n for n, line in enumerate(text.split("\n"), 1) if line.count('"') % 2), 0)
     where = f" A quote that is opened in line {opens} may never be closed." if opens else ""
     return f"{path.name} cannot be read as a table: {reason[:200]}.{where} Mend that row or its quotes."
+
+
+def _short(path: Path, delimiter: str, width: int) -> tuple[int, int]:
+    """The number of rows with fewer fields than the header, and the line of the first."""
+    short, first, start = 0, 0, 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=delimiter)
+            for fields in rows:
+                if fields and len(fields) < width:
+                    short, first = short + 1, first or start + 1
+                start = rows.line_num
+    except (csv.Error, OSError, UnicodeDecodeError):
+        pass  # a field of more than 128 kB: what was counted so far must do
+    return short, first
 
 
 def _line(path: Path, row: int) -> int:

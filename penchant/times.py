@@ -18,7 +18,7 @@ EARLY = 100_000_000  # 1973-03-03: counts of days, years and the like all lie be
 UNITS = (("milliseconds", 1_000), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000))
 ISO = "Write dates as 2024-04-03 (year-month-day)."
 SHORT = r"^(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d{2})(?:[ T,]+(\d.*))?$"  # two numbers, then the year
-CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.fZ")
+CLOCKS = ("%H:%M", "%H:%M:%S%.f", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.fZ")
 
 
 def seconds(column: pl.Series, where: str, notes: dict[str, int]) -> pl.Series:
@@ -111,7 +111,9 @@ def _short(column: pl.Series, where: str, notes: dict[str, int]) -> pl.Series:
         pl.format("{}-{}-{} ", "y", pl.col("m").cast(pl.String).str.zfill(2), pl.col("d").cast(pl.String).str.zfill(2))
     )
     moments = dates.to_series() + split[3].fill_null("00:00").str.strip_chars()
-    tried = [moments.str.strptime(pl.Datetime("us"), f"%Y-%m-%d {clock}", strict=False) for clock in CLOCKS]
-    parsed = pl.DataFrame([t.rename(str(i)) for i, t in enumerate(tried)]).select(pl.coalesce(pl.all())).to_series()
+    parsed = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(moments))
+    for clock in CLOCKS:
+        if parsed.null_count():
+            parsed = parsed.fill_null(moments.str.strptime(pl.Datetime("us"), f"%Y-%m-%d {clock}", strict=False))
     refuse(parsed.is_null(), column, f"{where}: `timestamp` is no time that can be read", ISO)
     return parsed

@@ -249,6 +249,18 @@ def test_a_column_without_any_value_is_noted(tmp_path: Path) -> None:
     assert notes_of(tmp_path / "log.csv")["empty column of log.csv left out (rating)"] == 1
 
 
+def test_rows_that_end_early_are_counted(tmp_path: Path) -> None:
+    text = "item_id,title,description\nmug,Mug,For tea\n and coffee\npot,Pot,\npan\n"  # a newline without quotes
+    notes = notes_of(shop(tmp_path / "mine", items=text))
+    assert notes["rows of items.csv that end early, filled up (the first in line 3)"] == 2
+
+
+def test_films_without_genres_are_refused(tmp_path: Path) -> None:
+    shop(tmp_path / "ml", ratings="userId,movieId,rating,timestamp\n1,10,4,964982703\n", movies="movieId,title\n10,A\n")
+    with pytest.raises(BadTable, match=r"movies\.csv has no column genres\. It has: item_id, title"):
+        import_("movielens", tmp_path / "ml", tmp_path / "out")
+
+
 def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
     mine = shop(tmp_path / "mine", items="item_id\nmug\n", Orders="a\n")
     (mine / "pictures").mkdir()
@@ -365,7 +377,7 @@ def test_encode_says_what_it_could_not_read(ask: Ask, tmp_path: Path) -> None:
         ("user_id,item_id\na,1\nb,\xe9\n".encode("latin-1"), "is not UTF-8: line 3 holds the byte 0xe9"),
         ("user_id,item_id,score\na,1,2\nb,2,five\n", "`score` is no number in 1 of 2 rows, first in line 3 ('five')"),
         ('user_id,item_id,score\n"a\nb",1,2\n\nb,2,3\n', "`user_id` is empty in 1 of 3 rows, first in line 4"),
-        ("\n\nuser_id;item_id\na;1\n;2\n", "`user_id` is empty in 1 of 2 rows, first in line 5"),
+        ("\n\nuser_id;item_id\na;1\n;2\n", "`user_id` is empty in 1 of 2 rows, first in line 5 (no value)"),
     ],
 )
 def test_a_text_table_that_is_refused_names_the_line_and_the_way_out(
@@ -403,7 +415,7 @@ def test_the_line_is_the_line_of_the_file(
             "PENCHANT_DATA has a data set of that name. Use:  penchant data import csv ",
         ),
         (("data", "import", "parquet", "whole"), 'Use:  penchant data show whole, and  data = "whole"  in a recipe'),
-        (("data", "import", "parquet", "mine"), "looks like kind csv. Import it:  penchant data import csv mine"),
+        (("data", "import", "parquet", "mine"), "looks like kind csv. Import it:  penchant data import csv PATH"),
     ],
 )
 def test_a_place_that_holds_no_data_is_one_message(
