@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-__all__ = ["listed", "means", "print_facts", "print_json", "show_data"]
+if TYPE_CHECKING:  # what is only named here is not loaded, so that --help answers at once
+    from penchant.catalog import Catalog
+    from penchant.data import Dataset
+    from penchant.model import Recommendation, Recommender
+    from penchant.reasons import Reason
+    from penchant.report import Report
+
+__all__ = ["alike", "listed", "means", "print_facts", "print_json", "show_data", "told"]
+
+_UNSEEN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def print_json(value: dict[str, Any]) -> None:
-    print(jsonlib.dumps(value, ensure_ascii=False, default=str))
+def print_json(value: Mapping[str, object]) -> None:
+    """One object on one line. Numbers that are not finite are null; what would steer a terminal is written \\uXXXX."""
+    from penchant.report import plain
+
+    text = jsonlib.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    print(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def print_facts(facts: dict[str, Any], json: bool, then: str = "") -> None:
+def print_facts(facts: Mapping[str, object], json: bool, then: str = "") -> None:
+    """Names and values, one a line; `then`: what to type next, for people alone."""
     if json:
         print_json(facts)
         return
     from penchant.screen import out
+    from penchant.table import visible
 
     width = max((len(k) for k in facts), default=0)
     for key, value in facts.items():
-        out.print(f"{key:<{width}}  {value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{visible(key):<{width}}  {visible(str(value))}", markup=False, highlight=False, soft_wrap=True)
     if then:
         out.print(f"\n{then}", markup=False, highlight=False, soft_wrap=True)
 
 
-def means(report: Any) -> dict[str, float]:
+def means(report: Report) -> dict[str, float]:
+    """The mean of each metric."""
     return {name: value.mean for name, value in report.metrics.items()}
 
 
-def listed(found: Any, catalog: Any, reasons: Any, about: str = "user_id") -> dict[str, Any]:
+def listed(
+    found: Recommendation, catalog: Catalog, reasons: Sequence[Reason], about: str = "user_id"
+) -> dict[str, object]:
+    """A list of items as JSON; reasons: none, or one an item. about: what the list is for, "user_id" or "item_id"."""
     items = []
     for place, (key, score) in enumerate(zip(found.items, found.scores, strict=True)):
         row = catalog.items.rows_by_key.get(key, -1)
-        entry = {"item_id": key, "title": catalog.title(row) if row >= 0 else key, "score": score}
+        entry: dict[str, object] = {"item_id": key, "title": catalog.title(row) if row >= 0 else key, "score": score}
         if reasons:
             entry["why"] = reasons[place].sentence
             entry["evidence"] = [
@@ -43,7 +65,40 @@ def listed(found: Any, catalog: Any, reasons: Any, about: str = "user_id") -> di
     return {about: found.user_id, "note": found.note, "items": items}
 
 
-def show_data(data: Any, json: bool) -> None:
+def told(found: Recommendation, rec: Recommender, k: int, history: Sequence[str] | None = None) -> Recommendation:
+    """The list with a note on what it rests on, where that is not the person's own training, and on why it is short.
+
+    history: item keys of someone new, None for a user of the run.
+    """
+    from penchant.scorers import Factors
+
+    note, scorer = found.note, rec.scorer
+    if not note and history is not None:
+        said = "the one item" if len(history) == 1 else f"the {len(history)} items"
+        note = f"someone new: judged by {said} given, without any training on this person"
+    elif not note and isinstance(scorer, Factors) and scorer.trained is not None:
+        row = rec.users.row(found.user_id)
+        if not scorer.trained[row]:
+            known = int(rec.known.history_starts[row + 1] - rec.known.history_starts[row])
+            said = "the one choice" if known == 1 else f"the {known} choices"
+            note = f"nothing of this user was in training: judged by {said} known since"
+    if not found.items:
+        return replace(found, note="nothing is left to recommend: every item here was chosen already")
+    if len(found.items) < min(k, len(rec.items)):
+        short = f"fewer than {k}: the other items were chosen already"
+        note = f"{note}; {short}" if note else short
+    return replace(found, note=note)
+
+
+def alike(found: Recommendation, rec: Recommender) -> Recommendation:
+    """The items like one, with a note where behaviour cannot say what is like it."""
+    if found.note or rec.popularity[rec.items.row(found.user_id)]:
+        return found
+    return replace(found, note="nobody here chose this item: what behaviour tells of its likeness is a guess")
+
+
+def show_data(data: Dataset, json: bool) -> None:
+    """What a data set is, in numbers."""
     from penchant.datafacts import facts
 
     print_facts(facts(data), json)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,9 @@ __all__ = ["Audience", "Card", "Example", "environment", "thumbnail", "write"]
 
 HISTORY_SHOWN = 12  # of a long history, the newest
 PICTURE_SIZE = 160  # pixels on the longer side, twice what a page shows
+
+# Control characters but for tab and line end; marks that override or isolate a direction; halves of surrogate pairs.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -127,18 +131,26 @@ def write(
 
 @cache
 def environment() -> Environment:
-    """The templates, with every value escaped and every missing name an error."""
+    """The templates, with every value escaped, control characters made visible, and every missing name an error."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     for say in (words.between, words.count, words.duration, words.figure, words.meaning, words.metric, words.money):
         made.filters[say.__name__] = say
     made.filters |= {"number": words.number, "signed": words.signed, "seeds": words.seeds}
     return made
+
+
+def _visible(value: object) -> object:
+    """Text in which what would steer a terminal or turn the direction of the line is written out: \\x1b, \\u202e."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _STEERING.sub(lambda found: repr(found[0])[1:-1], value)
 
 
 def thumbnail(raw: bytes, name: str = "", size: int = PICTURE_SIZE) -> bytes | None:

@@ -17,7 +17,19 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from penchant.errors import BadInput, BadModel, MissingFile
 
-__all__ = ["Claim", "DataFacts", "Input", "LmCost", "Metric", "Point", "Protocol", "Report", "Seconds", "write_whole"]
+__all__ = [
+    "Claim",
+    "DataFacts",
+    "Input",
+    "LmCost",
+    "Metric",
+    "Point",
+    "Protocol",
+    "Report",
+    "Seconds",
+    "plain",
+    "write_whole",
+]
 
 FORMAT = 1  # of report.json; raised when an older Penchant could no longer read it
 
@@ -202,11 +214,11 @@ class Report:
 
     def write(self, folder: Path | str) -> Path:
         """report.json, one top-level field a line, always in the same order."""
-        plain = {"format": FORMAT, **_plain(self)}
+        written = {"format": FORMAT, **plain(self)}
         if self.claim is not None:
             for name, claim in self.claim.items():
-                plain["claim"][name] |= {"difference": _plain(claim.difference), "verdict": claim.verdict}
-        lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in plain.items())
+                written["claim"][name] |= {"difference": plain(claim.difference), "verdict": claim.verdict}
+        lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in written.items())
         return write_whole(Path(folder) / "report.json", f"{{\n{lines}\n}}\n".encode())
 
     @staticmethod
@@ -262,18 +274,18 @@ def _adapter() -> TypeAdapter[Report]:
     return TypeAdapter(Report)
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can hold; anything it has no word for is written as text."""
+def plain(value: Any) -> Any:
+    """What JSON can hold: null for a number that is not finite, text for anything it has no word for."""
     if isinstance(value, Point):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -10,10 +10,12 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from penchant.catalog import Catalog
 from penchant.model import Recommendation
 from penchant.reasons import Reason
+from penchant.table import visible
 
 __all__ = ["Bars", "bars", "console", "listing", "out", "plain"]
 
@@ -36,7 +38,7 @@ class Bars:
             self.close()
             self.task = self.drawn.add_task(plain(name), total=total, note="")
         elif not self.quiet:
-            print(f"penchant: {_visible(name)}", file=sys.stderr, flush=True)
+            print(f"penchant: {visible(name)}", file=sys.stderr, flush=True)
 
     def step(self, done: int, total: int | None = None, note: str = "") -> None:
         if self.drawn is not None and self.task is not None:
@@ -70,9 +72,12 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         made.close()
 
 
-def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] = (), title: str = "") -> Table:
-    """A list of items as a table, with reasons where given."""
+def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] = (), title: str = "") -> Table | Text:
+    """A list of items as a table, with reasons where given; without items, the note alone."""
+    if not found.items:
+        return Text(f"{visible(title)}\n{visible(found.note)}")
     table = Table(title=plain(title), caption=plain(found.note) or None, title_justify="left", show_lines=bool(reasons))
+    table.caption_justify = "left"
     table.add_column("#", justify="right", style="dim")
     table.add_column("item", style="bold", max_width=40)
     table.add_column("id", style="dim", overflow="fold", max_width=14)
@@ -88,8 +93,4 @@ def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] =
 
 def plain(text: str) -> str:
     """Untrusted text for a terminal: no markup, no control characters."""
-    return escape(_visible(text))
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    return escape(visible(text))

@@ -12,7 +12,7 @@ from rich.text import Text
 from penchant.report import Report
 from penchant.words import between, columns, count, describe, duration, labels, money, number, signed
 
-__all__ = ["claims", "marked", "table"]
+__all__ = ["claims", "marked", "table", "visible"]
 
 
 def table(reports: Sequence[Report], metrics: Sequence[str] | None = None, width: int = 100) -> Table:
@@ -22,7 +22,7 @@ def table(reports: Sequence[Report], metrics: Sequence[str] | None = None, width
     claimed stands in its own table, see `claims`.
     """
     shown = columns(reports, metrics)[: max(1, (width - 52) // 15)]
-    lines = dict.fromkeys(describe(r) for r in reports)
+    lines = dict.fromkeys(visible(describe(r)) for r in reports)
     caption = "\n".join(lines) if len(lines) < 2 else "Different protocols, not to be compared:\n" + "\n".join(lines)
     out = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=Text(caption), caption_justify="left"
@@ -55,13 +55,18 @@ def claims(reports: Sequence[Report]) -> Table | None:
             source = marked(claim.source, ("rests on leakage",) if claim.leaks else ())
             numbers = (number(claim.value), number(claim.got), signed(claim.difference), f"±{100 * claim.relative:g} %")
             verdict = Text(claim.verdict, style="red" if claim.verdict == "missed" else "green")
-            out.add_row(Text(label), Text(metric), source, *numbers, verdict)
+            out.add_row(Text(visible(label)), Text(visible(metric)), source, *numbers, verdict)
     return out if out.row_count else None
 
 
 def marked(text: str, marks: Sequence[str]) -> Text:
     """A cell with its warnings beneath; never read as markup."""
-    cell = Text(text)
+    cell = Text(visible(text))
     for mark in marks:
-        cell.append(f"\n{mark}", style="yellow")
+        cell.append(f"\n{visible(mark)}", style="yellow")
     return cell
+
+
+def visible(text: str) -> str:
+    """Untrusted text for a terminal: a space for every character that would steer it; joiners within words stay."""
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text)
