@@ -14,12 +14,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from penchant.errors import BadInput, DifferentProtocols, UnknownId, UnknownKey, some
+from penchant.errors import BadInput, BadSetting, DifferentProtocols, UnknownId, some
 from penchant.metrics import holm, paired
 from penchant.page import environment
-from penchant.report import Metric, Report, write_whole
-from penchant.results import PerUser
-from penchant.table import marked
+from penchant.report import Metric, Report, plain, write_whole
+from penchant.results import PerUser, no_metric
+from penchant.table import marked, visible
 from penchant.words import between, columns, count, describe, duration, labels, money, number, signed
 
 __all__ = ["Comparison", "Difference", "Row", "compare"]
@@ -78,7 +78,7 @@ class Comparison:
 
     def table(self) -> Table:
         """One row a run under each metric; fits 100 columns."""
-        caption = Text(f"{self.conditions}\n{self.method}")
+        caption = Text(f"{visible(self.conditions)}\n{visible(self.method)}")
         out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
         out.add_column("model", overflow="fold", min_width=12)
         for name in ("mean", "difference", "p", "seeds", "time", "parameters", "LLM cost"):
@@ -123,10 +123,14 @@ class Comparison:
             "reference": self.reference,
             "method": self.method,
         }
-        return head | {"rows": rows}
+        return plain(head | {"rows": rows})
 
     def write(self, folder: Path | str) -> Path:
-        """compare.json and compare.html; returns the page."""
+        """compare.json and compare.html, each appearing whole; returns the page.
+
+        An older comparison in the folder is replaced. Raises BadSetting when the folder holds anything else.
+        """
+        _refuse_other(Path(folder))
         write_whole(Path(folder) / "compare.json", json.dumps(self.plain(), indent=1).encode())
         most = {m: max(row.got.ci95[1] for row in self.under(m)) or 1 for m in self.metrics}
         reach = {
@@ -155,9 +159,13 @@ def compare(
     names = labels(reports)
     _refuse(reports, names)
     order = _same_users(runs, names)
-    shown = columns(reports, metrics, most=2, among=set.intersection(*(set(p.values) for _, p in runs)))
-    if not shown:
-        raise UnknownKey("what all of these runs measured", reports[0].main or "recall@20", ())
+    shared = set.intersection(*(set(p.values) & set(r.metrics) for r, p in runs))
+    if not shared:
+        raise BadInput("these runs have no metric in common. Run them again with the same [protocol] at and metrics.")
+    for name in metrics or ():
+        if name not in shared:
+            raise no_metric("what all of these runs measured", name, shared)
+    shown = columns(reports, metrics, most=2, among=shared)
     _of_their_reports(runs, names, shown)
     at = _reference(reports, names, reference, shown[0])
     rows: list[Row] = []
@@ -185,6 +193,20 @@ def compare(
 def probability(p: float) -> str:
     """ "0.032", "<0.001" """
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def _refuse_other(folder: Path) -> None:
+    """Raises BadSetting for a place that is not a folder of comparisons, a new or an empty one."""
+    if folder.exists() and not folder.is_dir():
+        raise BadSetting(f"{folder} is a file. Choose a folder:  --out DIR")
+    if not folder.is_dir() or (folder / "compare.json").is_file():
+        return
+    # A kill may have left the hidden part of a first comparison; it does not make the folder somebody else's.
+    other = sorted(file.name for file in folder.iterdir() if not file.name.startswith(".compare."))
+    if other:
+        raise BadSetting(
+            f"{folder} is not empty and holds no comparison (it has {some(other)}). Choose a new folder:  --out DIR"
+        )
 
 
 def _refuse(reports: Sequence[Report], names: Sequence[str]) -> None:

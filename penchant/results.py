@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,10 @@ import pyarrow.parquet as pq
 
 from penchant import metrics as measures
 from penchant.data import Ids
-from penchant.errors import BadTable, Misaligned, MissingFile, UnknownKey, some
+from penchant.errors import BadTable, Misaligned, MissingFile, UnknownKey, near, some
 from penchant.report import Metric, write_whole
 
-__all__ = ["Audience", "PerUser", "TopLists", "summarise"]
-
-_AGAIN = "Run it again:  penchant run RECIPE.toml --out DIR"
+__all__ = ["Audience", "PerUser", "TopLists", "no_metric", "summarise"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class PerUser:
     def averaged(self, metric: str) -> np.ndarray:
         """Mean over seeds. (U,) float64"""
         if metric not in self.values:
-            raise UnknownKey("this run's per_user.parquet", metric, self.values)
+            raise no_metric("this run's per_user.parquet", metric, self.values)
         return self.values[metric].mean(axis=0)
 
     def row(self, seed: int | None) -> int:
@@ -69,13 +67,15 @@ class PerUser:
         metric, names = _codes(columns[2])
         shape = (len(names), len(seeds), len(users))
         if len(user) != math.prod(shape):
-            raise BadTable(f"{path} has {len(user)} values, not one for each metric, seed and user {shape}. {_AGAIN}")
+            raise BadTable(
+                f"{path} has {len(user)} values, not one for each metric, seed and user {shape}. {_again(path)}"
+            )
         filled = np.zeros(shape, bool)
         values = np.empty(shape)
         filled[metric, seed, user] = True
         values[metric, seed, user] = columns[3].to_numpy()
         if not filled.all():
-            raise BadTable(f"{path} holds some values twice and lacks others. {_AGAIN}")
+            raise BadTable(f"{path} holds some values twice and lacks others. {_again(path)}")
         return PerUser(tuple(users), tuple(int(s) for s in seeds), dict(zip(names, values, strict=True)))
 
 
@@ -126,7 +126,7 @@ class TopLists:
             table[user, rank - 1] = item
             score[user, rank - 1] = columns[3].to_numpy()
         if not whole or (table >= 0).sum() != len(rank):
-            raise BadTable(f"{path} has lists whose ranks are not 1, 2, 3, ... {_AGAIN}")
+            raise BadTable(f"{path} has lists whose ranks are not 1, 2, 3, ... {_again(path)}")
         return TopLists(tuple(users), Ids("item", tuple(items)), table, score)
 
 
@@ -166,18 +166,35 @@ def _write_parquet(path: Path, columns: Mapping[str, pa.Array]) -> Path:
 
 def _read_parquet(path: Path, names: Sequence[str]) -> list[pa.ChunkedArray]:
     if not path.is_file():
-        raise MissingFile(f"{path} is missing. {_AGAIN}")
+        raise MissingFile(f"{path} is missing. {_again(path)}")
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise BadTable(f"{path} is damaged: {str(error).splitlines()[0]}. {_AGAIN}") from None
+        raise BadTable(f"{path} is damaged: {str(error).splitlines()[0]}. {_again(path)}") from None
     lacking = [name for name in names if name not in table.column_names]
     if lacking:
-        raise BadTable(f"{path} has no column {some(lacking)}; it has {some(table.column_names, 8)}. {_AGAIN}")
+        raise BadTable(f"{path} has no column {some(lacking)}; it has {some(table.column_names, 8)}. {_again(path)}")
     nulls = [name for name in names if table.column(name).null_count]
     if nulls:
-        raise BadTable(f"{path} has nulls in {some(nulls)}. {_AGAIN}")
+        raise BadTable(f"{path} has nulls in {some(nulls)}. {_again(path)}")
     return [table.column(name) for name in names]
+
+
+def _again(path: Path) -> str:
+    return f"Run it again:  penchant run RECIPE.toml --out {path.parent}"
+
+
+def no_metric(where: str, name: str, known: Iterable[str]) -> UnknownKey:
+    """The error for a metric that was not measured: the near one and all there are.
+
+    Raises BadSetting, which says how it is written here, for a name of other libraries such as "hr@10".
+    """
+    known = sorted(known)
+    if name.partition("@")[0].lower() in measures.OTHER_NAMES:
+        measures.parse(name)
+    error = UnknownKey(where, name, known)
+    error.args = (f"no metric `{name}` in {where}.{near(name, known)} There are: {', '.join(known) or 'none'}",)
+    return error
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[Any]]:

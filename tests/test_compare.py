@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from penchant.compare import compare
-from penchant.errors import BadInput, DifferentProtocols, UnknownId, UnknownKey
+from penchant.errors import BadInput, BadSetting, DifferentProtocols, UnknownId, UnknownKey
 from penchant.report import DataFacts, Input, LmCost, Protocol, Report, Seconds
 from penchant.results import PerUser, summarise
 
@@ -182,8 +182,55 @@ def test_wrong_requests_name_what_there_is():
     with pytest.raises(UnknownId, match=r"a, ease l2=1, ease l2=2"):
         compare(runs, reference="ease")
     assert compare(runs, reference="ease l2=2").reference == "ease l2=2"
-    with pytest.raises(UnknownKey, match=r"Did you mean `ndcg@20`"):
+    with pytest.raises(
+        UnknownKey, match=r"^no metric `ndgc@20` .* Did you mean `ndcg@20`\? There are: ndcg@20, recall@20$"
+    ):
         compare(runs, metrics=["ndgc@20"])
+    with pytest.raises(BadSetting, match="`hr@20` is written `hit@20`"):
+        compare(runs, metrics=["hr@20"])
+
+
+def test_nothing_in_common_is_said_as_that():
+    report, per_user = run("b")
+    other = PerUser(per_user.users, per_user.seeds, {"map": per_user.values["recall@20"]})
+    with pytest.raises(BadInput, match="no metric in common"):
+        compare([run("a"), (replace(report, metrics=summarise(other)), other)])
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    made = compare([run("a"), run("b", 0.1)])
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "compare.html").write_text("years of work")
+    with pytest.raises(BadSetting, match=r"not empty.*compare\.html.*--out DIR"):
+        made.write(thesis)
+    assert [(p.name, p.read_text()) for p in thesis.iterdir()] == [("compare.html", "years of work")]
+    with pytest.raises(BadSetting, match="is a file"):
+        made.write(thesis / "compare.html")
+
+
+def test_a_new_an_empty_and_an_older_comparisons_folder_are_written(tmp_path):
+    made, other = compare([run("a"), run("b", 0.1)]), compare([run("c"), run("d", 0.1)])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".compare.json.123.part").touch()  # of a killed first write
+    for name in ("new", "empty"):
+        made.write(tmp_path / name)
+        page = other.write(tmp_path / name)
+        assert json.loads((tmp_path / name / "compare.json").read_text())["reference"] == "d"
+        assert page.name == "compare.html"
+    assert {p.name for p in (tmp_path / "new").iterdir()} == {"compare.json", "compare.html"}
+
+
+def test_a_reference_that_reached_nothing_leaves_strict_json(tmp_path):
+    nothing = PerUser(USERS, (0,), {"recall@20": np.zeros((1, len(USERS)))})
+    made = compare([wrap("a", nothing), run("b", 0.1)], reference="a", metrics=["recall@20"])
+    made.write(tmp_path)
+    (row,) = (
+        r
+        for r in json.loads((tmp_path / "compare.json").read_text(), parse_constant=pytest.fail)["rows"]
+        if r["difference"]
+    )
+    assert row["difference"]["relative"] is None
 
 
 def shown(comparison) -> str:

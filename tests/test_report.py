@@ -225,7 +225,9 @@ def test_shuffled_rows_are_read_alike_and_holes_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(BadTable, match="damaged"):
         PerUser.read(tmp_path)
-    with pytest.raises(UnknownKey, match=r"Did you mean `recall@10`"):
+    with pytest.raises(
+        UnknownKey, match=r"^no metric `recal@10` .* Did you mean `recall@10`\? There are: ndcg@10, rec"
+    ):
         true.averaged("recal@10")
 
 
@@ -401,7 +403,35 @@ def test_whatever_strangers_wrote_stays_text(tmp_path):
 @given(title=st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=30))
 def test_any_title_is_read_back_as_it_was(tmp_path_factory, title):
     html = page.environment().get_template("parts.html").module.picture(page.Shown(Card("i", title), ""))
-    assert title in "".join(Reader(str(html)).text)
+    steering = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+    said = steering.sub(lambda found: repr(found[0])[1:-1], title)
+    assert said in "".join(Reader(str(html)).text)
+
+
+def test_what_would_steer_a_terminal_or_turn_a_line_is_written_out(tmp_path):
+    """Somebody reads the page with `cat`, or looks at a title that runs backwards over its neighbours."""
+    evil = "\x1b[31mred\x1b[0m \u202egnp.exe\u2066 \x9b2J\x07"
+    card = Card(evil, evil, None, evil, reason=evil)
+    report = a_report(paper=evil, claim={"recall@10": Claim(0.5, 0.03, 0.5, evil)}, notes={evil: 3})
+    report = replace(report, data=replace(report.data, name=evil), model=evil)
+    people_ = (Example(evil, (card,), (card,), evil),)
+    html = page.write(tmp_path, report, people(), lists(), people_, (), audience()).read_text("utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", html)
+    assert r"\x1b[31mred\x1b[0m \u202egnp.exe" in html
+
+
+@pytest.mark.parametrize("evil", ["\x1b[31mred", "\u202egnp.exe", "\x9b2J"])
+def test_tables_do_not_steer_a_terminal(evil):
+    report = a_report(model=evil, claim={"recall@10": Claim(0.5, 0.03, 0.5, evil, leaks=True)})
+    report = replace(report, data=replace(report.data, name=evil), inputs={evil: Input("posters", external=True)})
+    for made in (table([report]), claims([report])):
+        said = shown(made)
+        assert evil[0] not in said
+        assert evil[1:] in said
+
+
+def test_words_of_scripts_with_joiners_stay_whole():
+    assert "می\u200cخواهم" in shown(table([a_report(model="می\u200cخواهم")]))
 
 
 def test_the_page_asks_for_nothing_from_outside(tmp_path):
