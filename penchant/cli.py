@@ -148,8 +148,9 @@ def compare(
     from penchant import screen
     from penchant.report import Report
     from penchant.results import PerUser
+    from penchant.runs import finished
 
-    read = [(Report.read(folder), PerUser.read(folder)) for folder in runs]
+    read = [(Report.read(folder), PerUser.read(folder)) for folder in map(finished, runs)]
     made = comparing.compare(read, reference, metric)
     if out is not None:
         made.write(out)
@@ -178,11 +179,11 @@ def recommend(
         raise BadSetting("give --user ID, or --history ITEM (repeated) for someone new")
     opened = runs.read(run)
     rec = opened.recommender
-    users = user or ["(someone new)"]
-    found = rec.recommend(users, k, None if user else [history or []])
+    opened.know(user or (), history or ())
+    given = None if user else tuple(history or ())
+    found = rec.recommend(user or ["(someone new)"], k, None if given is None else [given])
     said = []
-    for one in found:
-        given = None if user else tuple(history or ())
+    for one in (answers.told(one, rec, k, given) for one in found):
         reasons = [explain(rec, one.user_id, key, opened.catalog, given) for key in one.items] if why else []
         said.append(answers.listed(one, opened.catalog, reasons))
         if not json:
@@ -202,7 +203,8 @@ def similar(
     from penchant import runs, screen
 
     opened = runs.read(run)
-    found = opened.recommender.similar([item], k)[0]
+    opened.know(items=[item])
+    found = answers.alike(opened.recommender.similar([item], k)[0], opened.recommender)
     if json:
         answers.print_json(
             {"model": opened.recommender.name, **answers.listed(found, opened.catalog, [], about="item_id")}
@@ -223,17 +225,18 @@ def why(
 
     from penchant import runs, screen
     from penchant.reasons import explain
+    from penchant.table import visible
 
     opened = runs.read(run)
+    opened.know([user], [item])
     reason = explain(opened.recommender, user, item, opened.catalog, most=5)
     if json:
         answers.print_json({"model": opened.recommender.name, **asdict(reason)})
         return
-    screen.out.print(reason.sentence, markup=False, soft_wrap=True)
+    screen.out.print(visible(reason.sentence), markup=False, soft_wrap=True)
     for part in reason.evidence:
-        screen.out.print(
-            f"  {part.weight:+.4f}  {part.title}  ({part.item_id})", markup=False, highlight=False, soft_wrap=True
-        )
+        said = visible(f"  {part.weight:+.4f}  {part.title}  ({part.item_id})")
+        screen.out.print(said, markup=False, highlight=False, soft_wrap=True)
     kind = "are exact parts of the score" if reason.exact else "order the history by a linear reading"
     if reason.evidence:
         screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")

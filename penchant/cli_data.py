@@ -116,12 +116,18 @@ def show(
     """Look at something stored: its card, or a run's table."""
     from penchant import screen
     from penchant.report import Report
+    from penchant.runs import finished
     from penchant.table import table
 
-    if (Path(ref) / "report.json").exists():
-        report = Report.read(ref)
+    if not ref.startswith(("features/", "texts/")) or (Path(ref) / "run.json").exists():  # else it is of the store
+        try:
+            run = finished(ref)
+        except MissingFile as error:
+            refs = () if Path(ref).exists() else open_store(store).refs()
+            raise MissingFile(f"{error}{f' Stored are: {some(refs)}' if refs else ''}") from None
+        report = Report.read(run)
         if json:
-            answers.print_json(jsonlib.loads((Path(ref) / "report.json").read_text("utf-8")))
+            answers.print_json(jsonlib.loads((run / "report.json").read_text("utf-8")))
         else:
             screen.out.print(table([report], width=screen.out.width))
         return

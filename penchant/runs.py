@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import platform
+import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +20,7 @@ import tomli_w
 from penchant import saved
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, digest
-from penchant.errors import BadModel, BadSetting, MissingFile
+from penchant.errors import BadModel, BadSetting, MissingFile, UnknownId, near, some
 from penchant.model import Recommender
 from penchant.recipe import Recipe
 from penchant.report import write_whole
@@ -28,7 +30,7 @@ try:
 except ImportError:  # not on Windows, where a run folder is not locked
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Opened", "claim", "claimed", "read", "versions", "write_items", "write_lock"]
+__all__ = ["Opened", "claim", "claimed", "finished", "read", "versions", "write_items", "write_lock"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,24 @@ class Opened:
     folder: Path
     recommender: Recommender
     catalog: Catalog
+
+    def know(self, users: Sequence[str] = (), items: Sequence[str] = ()) -> None:
+        """Raises UnknownId for the first that is not of this run, with near ones, some that are, and where all stand."""
+        rec = self.recommender
+        for kind, asked, ids in (("user", users, rec.users), ("item", items, rec.items)):
+            for key in asked:
+                if key not in ids.rows_by_key:
+                    raise UnknownId(kind, key, ids.keys, self._who_there_is(kind, key, ids))
+
+    def _who_there_is(self, kind: str, key: str, ids: Ids) -> str:
+        there = f"There are {len(ids):,} {kind}s, e.g. {some(ids.keys[:3])}; "
+        if kind == "user":
+            there += f"all are in {self.folder / 'model' / 'ids.json'}. For someone new:  "
+            return there + f"penchant recommend {_word(self.folder)} --history ITEM"
+        titles = ((k, self.catalog.title(row)) for row, k in enumerate(self.catalog.items.keys))
+        alike = [f"{k} is {title!r}" for k, title in titles if len(key) > 2 and key.casefold() in title.casefold()]
+        there = f"Titled so: {some(alike, 2)}. {there}" if alike else there
+        return there + f"all, with their titles, are in {self.folder / 'items.parquet'}."
 
 
 def write_items(catalog: Catalog, items: Ids, out: Path) -> None:
@@ -56,27 +76,100 @@ def write_items(catalog: Catalog, items: Ids, out: Path) -> None:
 def read(folder: Path | str) -> Opened:
     """The model and catalogue of a finished run. Raises MissingFile, BadModel."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise MissingFile(f"no run folder {folder}. Make one:  penchant run RECIPE.toml --out {folder}")
-    if not (folder / "model").exists() and (folder / "run.json").exists():
-        raise MissingFile(f"the run in {folder} is not finished. Go on with it:  {_again(folder)}")
-    rec = saved.read(folder / "model")
+    if not (folder / "model").exists() and not (folder / ".model.old").exists():  # else a kill between two renames
+        raise MissingFile(_unmade(folder))
+    again = _again(folder, exact=True)
+    rec = saved.read(folder / "model", again)
     path = folder / "items.parquet"
     try:
         table = pl.read_parquet(path) if path.exists() else pl.DataFrame({"item_id": rec.items.keys})
         keys = Ids("item", tuple(table["item_id"].to_list()))
     except (pl.exceptions.PolarsError, OSError, TypeError) as error:
-        raise BadModel(f"{path} is damaged: {error}. Run the recipe again:  {_again(folder)}") from None
+        raise BadModel(f"{path} is damaged: {error}. Run the recipe again:  {again}") from None
     text = {c: tuple(table[c].to_list()) for c in table.columns if c != "item_id" and table[c].dtype == pl.String}
     numbers = {c: table[c] for c in table.columns if c != "item_id" and c not in text}
     return Opened(folder, rec, Catalog(keys, text, Pictures.none(keys), numbers))
 
 
-def _again(folder: Path) -> str:
-    name = "RECIPE.toml"
-    with contextlib.suppress(OSError, ValueError):
+def finished(folder: Path | str) -> Path:
+    """The folder of a run with numbers; its report.json may be named instead.
+
+    Raises MissingFile, which says what is there in its place and what to type next.
+    """
+    folder = Path(folder)
+    folder = folder.parent if folder.name == "report.json" and folder.is_file() else folder
+    if (folder / "report.json").is_file():
+        return folder
+    if not (folder / "run.json").is_file() or not _is_final(folder) or not (folder / "model").is_dir():
+        raise MissingFile(_unmade(folder))
+    base = folder.with_name(folder.name.removesuffix("-final"))
+    raise MissingFile(
+        f"{folder} holds a model that was trained on everything (--final): nothing was left to measure it on, so it has "
+        f"no numbers. Those are of the run beside it:  penchant show {_word(base)}  or  penchant compare {_word(base)} RUN\n"
+        f"The model itself recommends:  penchant recommend {_word(folder)} --user ID"
+    )
+
+
+def _unmade(folder: Path) -> str:
+    """What stands where a finished run was expected, and what to type next."""
+    word = _word(folder)
+    if (folder / "report.json").is_file():
+        return f"the run in {folder} has lost its model. Make it anew:  {_again(folder, exact=True)}"
+    if (folder / "run.json").is_file():
+        exact = _again(folder, exact=True)
+        also = "" if exact == _again(folder) else f"\nWith the settings that it was begun with:  {exact}"
+        return f"the run in {folder} is not finished. Go on with it:  {_again(folder)}{also}"
+    if folder.is_file():
+        then = f"It may be a recipe:  penchant run {word}" if folder.suffix == ".toml" else "Give the folder of a run"
+        return f"{folder} is a file, not a run folder. {then}"
+    if not folder.is_dir():
+        beside = _runs_in(folder.parent)
+        there = f" In {folder.parent} there are: {some(beside, 8)}." if beside else ""
+        return f"no run folder {folder}.{near(folder.name, beside)}{there} Make one:  penchant run RECIPE.toml --out {word}"
+    inside = _runs_in(folder)
+    known = {
+        "interactions.parquet": f"a data folder. Look at it:  penchant data show {word}",
+        "compare.json": f"a comparison, made by `penchant compare`. Open {folder / 'compare.html'}",
+        "store.sqlite": "a store. Look at what it holds:  penchant show features/... --store " + word,
+        "model.json": f"the model of a run. Give the run:  {folder.parent}",
+    }
+    if inside:
+        return (
+            f"{folder} is not a run folder, but holds some: {some(inside, 8)}. Give one:  {_word(folder / inside[0])}"
+        )
+    what = next((said for name, said in known.items() if (folder / name).exists()), None)
+    return f"{folder} is " + (
+        what or "not a run folder: it has no run.json. Make one:  penchant run RECIPE.toml --out DIR"
+    )
+
+
+def _runs_in(folder: Path) -> list[str]:
+    """Names of the run folders in a folder."""
+    return sorted(p.parent.name for p in folder.glob("*/run.json")) if folder.is_dir() else []
+
+
+def _is_final(folder: Path) -> bool:
+    """Of `run --final`: that fits once, on everything, and keeps no seeds."""
+    return folder.name.endswith("-final") and not (folder / "seeds").exists()
+
+
+def _again(folder: Path, exact: bool = False) -> str:
+    """The command that goes on with the run in a folder, or makes it whole again.
+
+    exact: from the recipe that is locked in the folder, which has what was --set; else from the recipe by its name.
+    """
+    name, locked = "RECIPE.toml", folder / "recipe.lock.toml"
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         name = json.loads((folder / "run.json").read_text("utf-8")).get("recipe") or name
-    return f"penchant run {name} --out {folder}"
+    named = locked if locked.is_file() and (exact or name == locked.name) else name
+    final = _is_final(folder)
+    base = folder.with_name(folder.name.removesuffix("-final")) if final else folder
+    return f"penchant run {_word(named)} --out {_word(base)}{' --final' if final else ''}"
+
+
+def _word(path: Path | str) -> str:
+    """As one word of a command."""
+    return shlex.quote(str(path))
 
 
 def claimed(out: Path) -> str | None:

@@ -61,16 +61,18 @@ def write(rec: Recommender, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read(folder: Path | str) -> Recommender:
-    """The recommender saved in `folder`. Raises MissingFile, or BadModel when damaged or from a newer version."""
+def read(folder: Path | str, again: str = "") -> Recommender:
+    """The recommender saved in `folder`. Raises MissingFile, or BadModel when damaged or from a newer version.
+
+    again: the command that makes it anew, for the messages.
+    """
     folder = Path(folder)
+    train, again = again or "penchant run RECIPE.toml --out DIR", again or "penchant run RECIPE.toml --out DIR --fresh"
     old = _beside(folder.resolve(), "old")
     if not folder.exists() and old.exists():
         folder = old  # a kill between the two renames of `write`
     if not (folder / "model.json").exists():
-        raise MissingFile(
-            f"no model in {folder}: model.json is not there. Train one:  penchant run RECIPE.toml --out DIR"
-        )
+        raise MissingFile(f"no model in {folder}: model.json is not there. Train one:  {train}")
     try:
         head = json.loads((folder / "model.json").read_text("utf-8"))
         version = head["format"]
@@ -79,8 +81,12 @@ def read(folder: Path | str) -> Recommender:
                 f"the model in {folder} has format {version}; this Penchant reads up to {FORMAT}. Upgrade it."
             )
         for name in FILES[:2]:
+            if not (folder / name).is_file():
+                raise BadModel(f"the model in {folder} is not whole: {name} is missing. Make it anew:  {again}")
             if _sha(folder / name) != head["sha256"][name]:
-                raise BadModel(f"{folder / name} is damaged (its hash is not the recorded one). Run the recipe again.")
+                raise BadModel(
+                    f"{folder / name} is damaged (its hash is not the recorded one). Run the recipe again:  {again}"
+                )
         arrays = load_file(folder / "arrays.safetensors")
         ids = json.loads((folder / "ids.json").read_text("utf-8"))
         users, items = Ids("user", tuple(ids["users"])), Ids("item", tuple(ids["items"]))
@@ -96,7 +102,7 @@ def read(folder: Path | str) -> Recommender:
     except BadModel:
         raise
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
-        raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again.") from None
+        raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again:  {again}") from None
 
 
 def _beside(folder: Path, what: str) -> Path:
