@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what is only named here is not loaded, so that --help answers at once
     from penchant.catalog import Catalog
-    from penchant.data import Dataset
     from penchant.model import Recommendation, Recommender
     from penchant.reasons import Reason
     from penchant.report import Report
 
-__all__ = ["alike", "listed", "means", "print_facts", "print_json", "show_data", "told"]
+__all__ = ["alike", "listed", "means", "print_facts", "print_json", "told"]
 
 _UNSEEN = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -95,10 +94,3 @@ def alike(found: Recommendation, rec: Recommender) -> Recommendation:
     if found.note or rec.popularity[rec.items.row(found.user_id)]:
         return found
     return replace(found, note="nobody here chose this item: what behaviour tells of its likeness is a guess")
-
-
-def show_data(data: Dataset, json: bool) -> None:
-    """What a data set is, in numbers."""
-    from penchant.datafacts import facts
-
-    print_facts(facts(data), json)

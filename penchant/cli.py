@@ -60,8 +60,10 @@ def demo(
     with screen.bars(json) as watch:
         made = demos.make(out, open_store(store), watch, lambda text: screen.console.print(text, markup=False))
     catalog = made.best.prepared.data.catalog
-    rec = runs.read(made.best.folder).recommender
+    opened = runs.read(made.best.folder)
     chosen = user or made.user
+    opened.know([chosen])
+    rec = opened.recommender
     found = rec.recommend([chosen])[0]
     reasons = [explain(rec, chosen, key, catalog) for key in found.items]
     if json:

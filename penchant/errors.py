@@ -79,9 +79,9 @@ class BadRecipe(PenchantError): ...
 class UnknownKey(BadRecipe):
     """A key that nothing here is called; the nearest known one is suggested."""
 
-    def __init__(self, where: str, key: str, known: Iterable[str]) -> None:
+    def __init__(self, where: str, key: str, known: Iterable[str], what: str = "setting") -> None:
         known = sorted(known)
-        super().__init__(f"{where} has no setting `{key}`.{near(key, known)} It has: {', '.join(known) or 'none'}")
+        super().__init__(f"{where} has no {what} `{key}`.{near(key, known)} It has: {', '.join(known) or 'none'}")
 
 
 class BadSetting(BadRecipe): ...

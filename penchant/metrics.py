@@ -61,7 +61,7 @@ def parse(name: str) -> Metric:
         raise BadSetting(f"the metric `{name}` is written `{OTHER_NAMES[kind.lower()]}{at}{cut}` here.")
     if kind not in RANK_METRICS + LIST_METRICS:
         known = [k if k == "auc" else f"{k}@{cut if is_length else 20}" for k in RANK_METRICS + LIST_METRICS]
-        raise UnknownKey("the list of metrics", name, known)
+        raise UnknownKey("Penchant", name, known, "metric")
     if kind == "auc" and at:
         raise BadSetting(f"the metric `auc` looks at the whole ranking. Write `auc`, not `{name}`.")
     if not is_length and (at or kind not in MAY_BE_UNCUT):

@@ -27,9 +27,9 @@ def absent(path: Path) -> str:
 
 def line(text: str, message: str) -> str:
     """', line N' for the unknown key that a message names, where it stands in its own table of the file."""
-    where, _, rest = message.partition(" has no setting `")
-    key = re.escape(rest.partition("`")[0])
-    table = {"a recipe": "", "the list of metrics": "*"}.get(where, (re.findall(r"\w+", where) or [""])[0])
+    where, _, rest = message.partition(" has no ")
+    key = re.escape(rest.partition("`")[2].partition("`")[0])
+    table = {"a recipe": "", "Penchant": "*"}.get(where, (re.findall(r"\w+", where) or [""])[0])
     stands = re.compile(rf"[\"']{key}[\"']" if table == "*" else rf"(^|[{{,\s\"'.\[]){key}[\"'\s]*[=.\]]")
     inside = ""
     found: dict[str, int] = {}

@@ -179,7 +179,7 @@ def test_names_of_the_whole_ranking(kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "says"),
     [
-        ("recal@20", UnknownKey, "Did you mean `recall@20`"),
+        ("recal@20", UnknownKey, "no metric `recal@20`. Did you mean `recall@20`"),
         ("Recall@10", UnknownKey, "Did you mean `recall@10`"),
         ("ndgc@5", UnknownKey, "Did you mean `ndcg@5`"),
         ("recal", UnknownKey, "Did you mean `recall@20`"),
