@@ -7,6 +7,7 @@ import ctypes
 from collections.abc import Iterator
 
 import torch
+from threadpoolctl import threadpool_limits
 
 __all__ = ["keep_memory", "threads"]
 
@@ -27,10 +28,18 @@ def keep_memory(limit: int = 512 * 2**20) -> None:
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """torch uses this many threads inside; None changes nothing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
+    """torch and numpy's BLAS use this many threads inside; None changes nothing.
+
+    BLAS threads wait for each other by spinning: on a busy machine that makes a step four times slower than one thread
+    alone, and on a quiet one hardly faster.
+    """
+    if count is None:
         yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
