@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ def print_json(value: Mapping[str, object]) -> None:
     """One object on one line. Numbers that are not finite are null; what would steer a terminal is written \\uXXXX."""
     from penchant.report import plain
 
-    text = jsonlib.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")  # elsewhere a letter would become a question mark
+    text = jsonlib.dumps(plain(value), ensure_ascii=not unicode, allow_nan=False)
     print(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 

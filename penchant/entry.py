@@ -14,19 +14,23 @@ from penchant.errors import BadInput, BadSetting, PenchantError
 
 __all__ = ["guarded"]
 
+TOO_LARGE = ("allocate memory", "out of memory", "size calculation overflow", "array is too big", "is too large")
+"""What torch and numpy say of a table that cannot be."""
+
 STOPPED = "penchant: stopped; call the same command again to go on"
 
 
 def guarded(app: Callable[..., Any]) -> NoReturn:
     """Call the command line and leave the process: 0, 2 for what the user can mend, 130 for Ctrl-C, 141 for a closed pipe.
 
-    With --json every error is an object on standard output as well as a sentence on standard error.
+    With --json a mistake is an object on standard output as well as a sentence on standard error.
     """
     _open_streams()
-    code = 0
+    stdout, code = sys.stdout, 0
     try:
         code = app(standalone_mode=False) or 0
-        sys.stdout.flush()
+        if not sys.stdout.closed:
+            sys.stdout.flush()
     except PenchantError as error:
         code = _failed(type(error).__name__, str(error))
     except TyperException as error:  # a misspelt option, a missing argument
@@ -35,8 +39,12 @@ def guarded(app: Callable[..., Any]) -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = 141
-    except SystemExit as left:  # typer's own way out when a pipe is closed
-        code = 141 if left.code == 1 else left.code if isinstance(left.code, int) else 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        if sys.stdout is not stdout:  # typer has put it aside: its reader went away
+            code = 141
+        elif isinstance(left.code, str):
+            _say(left.code, sys.stderr)
     except MemoryError as error:
         code = _too_large(error)
     except OSError as error:
@@ -44,8 +52,8 @@ def guarded(app: Callable[..., Any]) -> NoReturn:
         code = _failed(
             BadInput.__name__, f"cannot read or write {what}: {error.strerror or error}. Choose another place."
         )
-    except RuntimeError as error:
-        if not any(said in str(error).lower() for said in ("allocate memory", "out of memory")):
+    except (RuntimeError, ValueError) as error:
+        if not any(said in str(error).lower() for said in TOO_LARGE):
             raise
         code = _too_large(error)
     if code == 130:
@@ -97,7 +105,7 @@ def _as_json(kind: str, message: str) -> None:
 def _say(text: str, stream: TextIO) -> None:
     try:
         print(text, file=stream, flush=True)
-    except OSError:
+    except (OSError, ValueError):
         _close(stream)
 
 
@@ -105,5 +113,7 @@ def _close(stream: TextIO) -> None:
     """What is left unsaid goes to the null device, so that the interpreter has nothing to complain about at its end."""
     try:
         stream.flush()
-    except (OSError, ValueError):
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except ValueError:  # closed already
+        pass

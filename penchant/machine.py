@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -18,11 +19,11 @@ def keep_memory(limit: int = 512 * 2**20) -> None:
     """Let freed blocks up to `limit` bytes be used again instead of going back to the system after every step.
 
     A batch's tensors are freed and asked for again in each step; mapped afresh every time, their page faults cost more
-    than their arithmetic. A no-op where the C library is not glibc.
+    than their arithmetic. Holds for the whole process and cannot be taken back; a no-op where the C library is not glibc.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, limit)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    # Old versions of glibc refuse more than 32 MB. Setting only the other threshold would make things worse.
+    if mallopt is not None and (mallopt(_MMAP_THRESHOLD, limit) or mallopt(_MMAP_THRESHOLD, 32 * 2**20)):
         mallopt(_TRIM_THRESHOLD, limit)
 
 

@@ -20,9 +20,7 @@ def absent(path: Path) -> str:
     beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     if beside:
         return f"no recipe {path}.{near(path.name, beside)} In {path.parent} there are: {some(sorted(beside), 8)}"
-    return (
-        f'no recipe {path}. A recipe is a TOML file; two lines do:  data = "shop"  and  model = {{ name = "lightgcn" }}'
-    )
+    return f'no recipe {path}. A recipe is a TOML file; two lines do:  data = "shop"  and  model = {{ name = "lightgcn" }}. Then:  penchant run {path}'
 
 
 def line(text: str, message: str) -> str:

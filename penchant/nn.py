@@ -49,7 +49,7 @@ class _FrozenProduct(torch.autograd.Function):
 
 def frozen_product(f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """f w' with a gradient for w alone. f: (B, F), not trained; w: (c, F) -> (B, c)"""
-    return _FrozenProduct.apply(f, w) if f.device.type == "cpu" else f @ w.T
+    return _FrozenProduct.apply(f, w) if f.device.type == "cpu" else f.detach() @ w.T
 
 
 class Hops(nn.Module):

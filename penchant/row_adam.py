@@ -62,14 +62,18 @@ class RowAdam(torch.optim.Optimizer):
 # On a CPU numpy moves rows two to four times faster than torch does, and shares torch's memory.
 
 
+def _plain(table: torch.Tensor) -> bool:
+    return table.device.type == "cpu" and table.dim() == 2 and table.is_contiguous()
+
+
 def _take(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    if table.is_cuda:
+    if not _plain(table):
         return table.index_select(0, rows)
     return torch.from_numpy(table.numpy().take(rows.numpy(), axis=0))
 
 
 def _put(table: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> None:
-    if table.is_cuda:
+    if not _plain(table):
         table.index_copy_(0, rows, values)
     else:
         whole, part = (_opaque(x.numpy()) for x in (table, values))
@@ -86,7 +90,7 @@ def _sums(grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if not grad.is_sparse:
         return torch.arange(len(grad), device=grad.device), grad.clone()
     index, values = grad._indices()[0], grad._values()
-    if grad.is_cuda:
+    if grad.device.type != "cpu":
         rows, where = torch.unique(index, return_inverse=True)
         return rows, torch.zeros(len(rows), values.shape[1], device=values.device).index_add_(0, where, values)
     # A scratch array as long as the table finds the distinct rows without a sort: of all entries of a row that write

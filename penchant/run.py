@@ -82,8 +82,7 @@ def run(
     watch = watch or Silent()
     ready = prepare(recipe, store, watch)
     identity = _identity(recipe, ready)
-    runs.claim(out, recipe, identity, fresh, renew)
-    lock = runs.lock(out)
+    held = runs.claim(out, recipe, identity, fresh, renew)
     log = Log(out / "log.jsonl")
     chosen, trials = _search(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
     searched = sum(trial.seconds for trial in trials)
@@ -107,7 +106,7 @@ def run(
         finish(result)
     report.write(out)  # last: a folder with report.json is complete
     log.say("done", {m: value.mean for m, value in report.metrics.items()})
-    lock.close()
+    held.close()
     return result
 
 
@@ -136,7 +135,7 @@ def final(
         if (source / "chosen.json").exists():
             recipe = recipe.with_settings(json.loads((source / "chosen.json").read_text("utf-8")))
         training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
-    runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True)
+    held = runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))
     watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
     rec = recipe.model.fit(
@@ -150,6 +149,7 @@ def final(
     saved.write(rec, out / "model")
     runs.write_items(ready.data.catalog, ready.split.items, out)
     shutil.rmtree(out / "work", ignore_errors=True)
+    held.close()
     return rec
 
 

@@ -33,6 +33,13 @@ except ImportError:  # not on Windows, where a run folder is not locked
 __all__ = ["Opened", "claim", "claimed", "finished", "read", "versions", "write_items", "write_lock"]
 
 
+OWN = (
+    *("report.json", "report.html", "model", ".model.old", "top.parquet", "per_user.parquet", "items.parquet"),
+    *("chosen.json", "search.json", "search", "seeds", "work", "log.jsonl", "recipe.lock.toml", "run.json"),
+)
+"""What a run writes into its folder."""
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """What `penchant recommend`, `similar` and `why` need."""
@@ -149,8 +156,8 @@ def _runs_in(folder: Path) -> list[str]:
 
 
 def _is_final(folder: Path) -> bool:
-    """Of `run --final`: that fits once, on everything, and keeps no seeds."""
-    return folder.name.endswith("-final") and not (folder / "seeds").exists()
+    """Of `run --final`."""
+    return bool(_card(folder).get("final"))
 
 
 def _again(folder: Path, exact: bool = False) -> str:
@@ -158,9 +165,7 @@ def _again(folder: Path, exact: bool = False) -> str:
 
     exact: from the recipe that is locked in the folder, which has what was --set; else from the recipe by its name.
     """
-    name, locked = "RECIPE.toml", folder / "recipe.lock.toml"
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        name = json.loads((folder / "run.json").read_text("utf-8")).get("recipe") or name
+    name, locked = _card(folder).get("recipe") or "RECIPE.toml", folder / "recipe.lock.toml"
     named = locked if locked.is_file() and (exact or name == locked.name) else name
     final = _is_final(folder)
     base = folder.with_name(folder.name.removesuffix("-final")) if final else folder
@@ -174,9 +179,15 @@ def _word(path: Path | str) -> str:
 
 def claimed(out: Path) -> str | None:
     """The identity of the run in a folder."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a damaged file is nobody's run
-        return json.loads((out / "run.json").read_text("utf-8")).get("identity")
-    return None
+    return _card(out).get("identity")
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """run.json; nothing where it is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((folder / "run.json").read_text("utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def code(model: str) -> str:
@@ -201,29 +212,35 @@ def lock(out: Path) -> IO[str]:
     return file
 
 
-def claim(out: Path, recipe: Recipe, identity: str, fresh: bool, renew: bool = False) -> None:
-    """Make `out` this run's folder. Another run there is only replaced when asked for."""
-    lock = out / "run.json"
+def claim(out: Path, recipe: Recipe, identity: str, fresh: bool, renew: bool = False, final: bool = False) -> IO[str]:
+    """Make `out` this run's folder and hold it: see `lock`. Another run's work there is only replaced when asked for."""
     if out.exists() and not out.is_dir():
         raise BadSetting(f"{out} is a file. Choose a folder:  --out DIR")
-    if lock.exists() and claimed(out) != identity:
-        if not fresh and not renew and _kept(out):
-            raise BadSetting(
-                f"{out} holds another run (other settings, data, inputs or code). Choose another folder with --out DIR, "
-                "or replace it:  --fresh"
-            )
-        _remove(out)
-    elif fresh and lock.exists():
-        _remove(out)
-    elif out.exists() and not lock.exists() and any(not file.name.startswith(".") for file in out.iterdir()):
+    card = out / "run.json"
+    if out.exists() and not card.exists() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise BadSetting(f"{out} is not empty and not a run folder. Choose another:  --out DIR")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadSetting(f"cannot make the folder {out}: {error.strerror}. Choose another:  --out DIR") from None
-    (out / "report.json").unlink(missing_ok=True)
-    write_whole(lock, json.dumps({"identity": identity, "recipe": f"{recipe.name}.toml"}).encode())
-    write_lock(out, recipe, identity)
+    held = lock(out)  # before anything is looked at or replaced: it may be another process's, in work
+    try:
+        other = card.exists() and claimed(out) != identity
+        if other and not fresh and not renew and _kept(out):
+            raise BadSetting(
+                f"{out} holds another run (other settings, data, inputs or code). Choose another folder with --out DIR, "
+                "or replace it:  --fresh"
+            )
+        if other or fresh:
+            _clear(out)
+        (out / "report.json").unlink(missing_ok=True)
+        body = {"identity": identity, "recipe": f"{recipe.name}.toml", "final": final}
+        write_whole(card, json.dumps(body).encode())
+        write_lock(out, recipe, identity)
+    except BaseException:
+        held.close()
+        raise
+    return held
 
 
 def _kept(out: Path) -> bool:
@@ -231,12 +248,14 @@ def _kept(out: Path) -> bool:
     return any(True for name in ("done.json", "search.json", "checkpoint.*", "model") for _ in out.rglob(name))
 
 
-def _remove(out: Path) -> None:
-    """Renamed first: a kill in the middle does not leave half a run under this name."""
-    old = out.resolve().with_name(f".{out.resolve().name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    out.rename(old)
-    shutil.rmtree(old)
+def _clear(out: Path) -> None:
+    """Remove what a run writes, and nothing else; run.json last, so that a kill in between leaves an unfinished run."""
+    for name in OWN:
+        file = out / name
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
 
 
 def write_lock(out: Path, recipe: Recipe, identity: str) -> None:

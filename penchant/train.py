@@ -137,7 +137,8 @@ def _epoch(
     rng = np.random.default_rng([training.seed, epoch])
     total, count = torch.zeros((), device=device), 0
     module.train()
-    # Beside tables by rows all operations are small: waking a second thread costs more than it does.
+    # A step on tables by rows is many small operations and gathers, bound by memory: waking a second thread for each costs
+    # more than it does.
     small = any(isinstance(p, ByRows) for p in module.parameters())
     with torch.random.fork_rng(devices=[]), machine.threads(1 if small else None):
         torch.manual_seed(int(rng.integers(2**31)))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,12 @@ def test_a_terminal_without_letters_gets_question_marks(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(
     "setting",
-    ["model.dim=1000000000", "model.negatives=1000000000", "training.seeds=[99999999999999999999]"],
+    [
+        "model.dim=1000000000",
+        "model.dim=1000000000000000000",
+        "model.negatives=1000000000",
+        "training.seeds=[99999999999999999999]",
+    ],
 )
 def test_settings_beyond_the_machine_are_one_message(recipe: Path, tmp_path: Path, setting: str) -> None:
     done = shell(f"penchant run {recipe} --out {tmp_path / 'out'} --set '{setting}' --json")
@@ -125,3 +131,56 @@ def test_a_folder_without_finished_work_can_be_taken_over(recipe: Path, tmp_path
     assert running.run(recipes.read(recipe), out, store).report.metrics
     with pytest.raises(BadSetting, match="holds another run"):
         running.run(recipes.read(recipe, ["model.dim=9"]), out, store)
+
+
+@pytest.mark.long
+def test_a_folder_in_work_is_not_taken_over(recipe: Path, tmp_path: Path) -> None:
+    """Before its first checkpoint a run has left nothing; only the lock says that somebody is at work."""
+    out = tmp_path / "out"
+    words = ["run", str(recipe), "--out", str(out), "--store", str(tmp_path / "kept")]
+    slow = ["--set", "training.epochs=100000", "--set", "training.validate_every=100000"]
+    with subprocess.Popen([*COMMAND, *words, *slow], stderr=subprocess.DEVNULL) as first:
+        try:
+            log = out / "log.jsonl"
+            deadline = time.monotonic() + 60
+            while not log.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert log.exists()
+            for extra in (["--set", "model.dim=16"], ["--fresh"]):
+                done = subprocess.run([*COMMAND, *words, *extra], capture_output=True, text=True, timeout=60)
+                assert done.returncode == 2
+                assert "another process is working in" in done.stderr
+            assert first.poll() is None
+        finally:
+            first.kill()
+
+
+@pytest.mark.long
+def test_files_of_others_in_a_run_folder_stay(recipe: Path, tmp_path: Path) -> None:
+    out, store = tmp_path / "out", Store(tmp_path / "kept")
+    popular = ['model={name="popular"}']
+    running.run(recipes.read(recipe, popular), out, store)
+    (out / "notes.md").write_text("years of work")
+    (out / "seeds" / "mine").mkdir()
+    running.run(recipes.read(recipe, [*popular, "split.seed=1"]), out, store, fresh=True)
+    assert (out / "notes.md").read_text() == "years of work"
+    assert not (out / "seeds" / "mine").exists()  # what is in its own folders is the run's
+
+
+@pytest.mark.long
+def test_ids_survive_a_terminal_without_letters(tmp_path: Path) -> None:
+    rows = "".join(f"ü{u},Ж{(3 * u + i) % 9},{i}\n" for u in range(12) for i in range(6))
+    (tmp_path / "log.csv").write_text("user_id,item_id,position\n" + rows, "utf-8")
+    (tmp_path / "r.toml").write_text(
+        f'data = "{tmp_path / "shop"}"\nmodel = {{ name = "popular" }}\nsplit = {{ by = "leave_last_out" }}\n'
+    )
+    line = (
+        f"penchant data import csv {tmp_path / 'log.csv'} --out {tmp_path / 'shop'} >&2 && "
+        f"penchant run {tmp_path / 'r.toml'} --out {tmp_path / 'out'} --store {tmp_path / 'kept'} >&2 && "
+        f"penchant recommend {tmp_path / 'out'} --user ü1 -k 2 --json"
+    )
+    done = shell(line, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["recommendations"][0]
+    assert found["user_id"] == "ü1"
+    assert all(item["item_id"].startswith("Ж") for item in found["items"])
