@@ -124,7 +124,8 @@ def show(
             run = finished(ref)
         except MissingFile as error:
             refs = () if Path(ref).exists() else open_store(store).refs()
-            raise MissingFile(f"{error}{f' Stored are: {some(refs)}' if refs else ''}") from None
+            stored = f"\nStored are: {some(refs)}" if refs else ""
+            raise MissingFile(f"{error}{stored}") from None
         report = Report.read(run)
         if json:
             answers.print_json(jsonlib.loads((run / "report.json").read_text("utf-8")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -58,7 +59,8 @@ def guarded(app: Callable[..., Any]) -> NoReturn:
         code = _too_large(error)
     if code == 130:
         _say(STOPPED, sys.stderr)
-    _close(sys.stdout)
+    for stream in (sys.stdout, sys.stderr):
+        _close(stream)
     sys.exit(code)
 
 
@@ -80,9 +82,8 @@ def _failed(kind: str, message: str) -> int:
 
 
 def _misused(error: TyperException) -> int:
-    shown = getattr(error, "show", None)
-    if shown is not None:
-        shown()
+    with contextlib.suppress(OSError, AttributeError):  # a full standard error must not hide the object
+        error.show()  # type: ignore[attr-defined]
     said = getattr(error, "format_message", lambda: str(error))()
     _as_json("Usage", said or "no command was given; see  penchant --help")
     return int(getattr(error, "exit_code", 2))
@@ -92,8 +93,8 @@ def _too_large(error: Exception) -> int:
     said = str(error).strip().splitlines()
     return _failed(
         BadSetting.__name__,
-        f"not enough memory{': ' + said[0][:200] if said else ''}. Try smaller settings, e.g.  --set model.dim=64 "
-        "--set training.batch_size=1024, or less data",
+        f"not enough memory{': ' + said[0][:200] if said else ''}. Try smaller values of dim, negatives and neighbours in [model] or of "
+        "batch_size in [training], e.g.  --set model.dim=16",
     )
 
 

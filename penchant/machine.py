@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import sys
 from collections.abc import Iterator
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["keep_memory", "threads"]
+__all__ = ["keep_memory", "product", "threads"]
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
+LARGE = 2**28  # multiplications, a few milliseconds of one core
 
 
 def keep_memory(limit: int = 512 * 2**20) -> None:
@@ -29,18 +31,26 @@ def keep_memory(limit: int = 512 * 2**20) -> None:
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """torch and numpy's BLAS use this many threads inside; None changes nothing.
-
-    BLAS threads wait for each other by spinning: on a busy machine that makes a step four times slower than one thread
-    alone, and on a quiet one hardly faster.
-    """
+    """torch uses this many threads inside; None changes nothing."""
     if count is None:
         yield
         return
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with threadpool_limits(count, user_api="blas"):
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+def product(multiplications: int) -> contextlib.AbstractContextManager[object]:
+    """numpy's BLAS takes one thread inside for a product of so few multiplications, all of them for a large one.
+
+    BLAS threads wait for each other by spinning: on a busy machine a small product is four times faster without them.
+    """
+    return _blas().limit(limits=1) if multiplications < LARGE else contextlib.nullcontext()
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import nn
 
+from penchant import machine
 from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
 from penchant.scorers import Factors, fold_in
@@ -40,11 +41,14 @@ class _FrozenProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         ctx.f = f  # type: ignore[attr-defined]
-        return torch.from_numpy(f.numpy() @ w.detach().numpy().T)
+        with machine.product(f.numel() * len(w)):
+            return torch.from_numpy(f.numpy() @ w.detach().numpy().T)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[None, torch.Tensor]:
-        return None, torch.from_numpy(grads[0].numpy().T @ ctx.f.numpy())  # type: ignore[attr-defined]
+        f: torch.Tensor = ctx.f  # type: ignore[attr-defined]
+        with machine.product(f.numel() * grads[0].shape[1]):
+            return None, torch.from_numpy(grads[0].numpy().T @ f.numpy())
 
 
 def frozen_product(f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:

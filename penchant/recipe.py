@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from penchant import metrics, misread
 from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey, near
@@ -140,7 +140,7 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
         model=_model(raw["model"], "[model]"),
         paper=_typed("paper", str, raw.get("paper", "")),
         interactions=_typed("interactions", str, raw.get("interactions", "interactions")),
-        min_rating=_typed("min_rating", float | None, raw.get("min_rating")),
+        min_rating=_typed("min_rating", FiniteFloat | None, raw.get("min_rating")),
         split=_made("split", SplitSpec, raw.get("split", {})),
         inputs={key: _input(key, value) for key, value in _table("[inputs]", raw.get("inputs", {})).items()},
         training=_made("[training]", Training, training, hidden=("seed",)),
@@ -225,7 +225,7 @@ def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), al
     for key, value in raw.items():
         f, least = names[key], int(key in COUNTS)
         if isinstance(value, int | float) and not least <= value < math.inf:
-            raise BadSetting(f"{where} {key} = {value} must be {least} or more")
+            raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
         values[f.name] = value if isinstance(value, Model) else _typed(f"{where} {key}", hints[f.name], value)
     return cls(**values)
 

@@ -218,7 +218,7 @@ def _parts(interactions: Interactions, part: np.ndarray, how: str) -> Split:
 
 
 def _ratios(ratios: Sequence[float]) -> tuple[float, float, float]:
-    if len(ratios) != 3 or min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-6 or ratios[0] <= 0:
+    if len(ratios) != 3 or not min(ratios) >= 0 or not abs(sum(ratios) - 1) <= 1e-6 or ratios[0] <= 0:
         raise BadSetting(f"ratios = {list(ratios)} must be three shares that add up to 1, e.g. [0.8, 0.1, 0.1]")
     return float(ratios[0]), float(ratios[1]), float(ratios[2])
 

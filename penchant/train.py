@@ -154,7 +154,7 @@ def _epoch(
     if not math.isfinite(mean):
         raise Diverged(
             f"the loss became {mean} in epoch {epoch}. Try a smaller step:  --set training.learning_rate="
-            f"{min(training.learning_rate / 10, 1e-3):g}"
+            f"{min(training.learning_rate / 10, 1e-3):g}  or a smaller model.l2"
         )
     return mean
 

@@ -51,6 +51,12 @@ def test_misuse_is_an_object_too(words: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_full_standard_error_does_not_hide_the_object() -> None:
+    done = shell("penchant rn --json 2> /dev/full")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"] == "Usage"
+
+
 def test_a_full_disk_behind_the_output_is_one_sentence() -> None:
     done = shell("penchant doctor --json > /dev/full")
     assert done.returncode == 2
