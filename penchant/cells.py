@@ -24,7 +24,9 @@ def numbers(column: pl.Series, where: str) -> pl.Series:
     if not (column.dtype.is_numeric() or isinstance(column.dtype, pl.Boolean | pl.String)):
         raise BadTable(f"{where}: `{name}` is of type {column.dtype}; it must hold numbers.")
     found = column if column.dtype.is_numeric() else column.cast(pl.Float64, strict=False)
-    refuse(found.is_null(), column, f"{where}: `{name}` is no number", "Mend the row or drop the column.")
+    comma = column.dtype == pl.String and bool(column.filter(found.is_null()).str.contains(r"^\s*-?\d+,\d+\s*$").any())
+    advice = "Write decimals with a point: 4.5, not 4,5." if comma else "Mend the row or drop the column."
+    refuse(found.is_null(), column, f"{where}: `{name}` is no number", advice)
     return found
 
 

@@ -117,7 +117,8 @@ def metric(name: str) -> str:
 def meaning(name: str) -> str:
     """What a metric measures, in half a sentence; empty for one we have no words for."""
     base, _, k = name.partition("@")
-    return MEANINGS.get(base, "").format(k=k or "list")
+    said = MEANINGS.get(base, "")
+    return (said if k else said.partition(", nothing if")[0]).format(k=k or "list")  # uncut, nothing lies beyond
 
 
 def figure(name: str, value: float) -> str:

@@ -63,6 +63,7 @@ def refused(error: type[PenchantError], message: str, kind: str, source: Path) -
         ),
         ({**GOOD, "rating": [float("inf"), 1.0]}, r"first in row 1 \(inf\)"),
         ({**GOOD, "rating": [5.0, None]}, "`rating` is no number"),
+        ({**GOOD, "rating": ["4,5", "4"]}, "Write decimals with a point: 4.5, not 4,5"),
         ({**GOOD, "rating": ["five", "4"]}, r"`rating` is no number in 1 of 2 rows, first in row 1 \('five'\)"),
         ({**GOOD, "rating": [1e300, 1.0]}, "`rating` is no number that can be used"),
         ({**GOOD, "timestamp": [-5, 10]}, r"negative, a time before 1970 in 1 of 2 rows, first in row 1 \(-5\)"),

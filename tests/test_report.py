@@ -312,6 +312,8 @@ def test_runs_of_one_model_are_told_apart_by_what_differs():
     [
         (words.metric("valid ndcg@20"), "Validation NDCG@20"),
         (words.signed(-0.008), "−0.8 %"),
+        (words.meaning("mrr"), "one over the place of the first hit"),
+        (words.meaning("mrr@10"), "one over the place of the first hit, nothing if it is beyond 10"),
         (words.duration(0.42), "0.4 s"),
         (words.duration(240), "4.0 min"),
         (words.count(1_234_567), "1.2 M"),
