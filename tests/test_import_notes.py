@@ -368,7 +368,7 @@ def test_encode_says_what_it_could_not_read(ask: Ask, tmp_path: Path) -> None:
         ("user_id,item_id\na,1\n".encode("utf-16-le"), "log.csv looks like UTF-16"),
         ("user_id,item_id\na,1\n".encode("utf-16-be"), "log.csv looks like UTF-16"),
         ("user_id,item_id\ra,1\rb,2\r", "ends its lines with CR alone"),
-        (gzip.compress(b"user_id,item_id\na,1\n"), "compressed (gzip)"),
+        (gzip.compress(b"user_id,item_id\na,1\n", mtime=0), "compressed (gzip)"),
         (b"PK\x03\x04" + b"x" * 20, "a zip or an Excel workbook"),
         (b"PAR1" + b"\0" * 20, "a parquet file. Use kind parquet"),
         ("user_id,item_id\na,1\nb,2,3\n", "line 3 has 3 fields, the header 2"),
