@@ -126,10 +126,11 @@ class Claim:
 
         A claim of 0 leaves no tolerance: 0 meets it, more exceeds it.
         """
-        gap = self.difference if self.value else self.got
-        if gap > self.relative * bool(self.value):
+        if self.value == 0:
+            return "met" if self.got == 0 else "exceeded" if self.got > 0 else "missed"
+        if self.difference > self.relative:
             return "exceeded"
-        return "met" if gap >= -self.relative * bool(self.value) else "missed"
+        return "met" if self.difference >= -self.relative else "missed"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tomli_w
+from answers_of import Answer
 from PIL import Image
 
 from penchant import folder, runs, shop
@@ -36,24 +37,6 @@ COMMANDS = ("demo", "run", "compare", "recommend", "similar", "why", "encode", "
 
 HOSTILE_ID = "p\n\"'<b>[red]"
 HOSTILE_TITLE = "<script>alert(1)</script>[bold red]\x1b[31mNice\x1b[0m\nlamp\r\t[/bold]\u202e & more"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON object on standard output; NaN and Infinity, which JSON has not, are refused."""
-
-        def refuse(name: str) -> None:
-            raise AssertionError(f"{name} is no JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
 
 
 Ask = Callable[..., Answer]

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
 import sqlite3
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
+from answers_of import Answer
 
 from penchant import folder, runs, shop
 from penchant.cli import main
 from penchant.data import Ids
 
 HOSTILE = "\x1b[31mNice\x1b[0m \u202epmal"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out, parse_constant=pytest.fail)
 
 
 Ask = Callable[..., Answer]

@@ -23,7 +23,7 @@ __all__ = ["Bpr"]
 class Bpr(Model):
     """x_ui = w_u . h_i (eq. 8); loss = mean -ln sigmoid(x_ui - x_uj) + l2 (||w_u||^2 + ||h_i||^2 + ||h_j||^2) (BPR-Opt).
 
-    **Departs from the paper**: minibatch Adam on the rows of the batch (`train.RowAdam`) in place of single-triple SGD;
+    **Departs from the paper**: minibatch Adam on the rows of the batch (`row_adam.RowAdam`) in place of single-triple SGD;
     l2 is added once a step to each distinct row touched, beside a mean over the batch, so its strength grows with fewer,
     larger batches.
     """
