@@ -21,6 +21,12 @@ message alone and leaves with exit code 2; a traceback means a fault of ours.
     ├── DifferentProtocols  reports that must not stand in one table
     ├── BadModel            a damaged model folder, or one from a newer version
     ├── Diverged            training produced NaN or infinity
+    ├── LmError             a language model cannot be asked
+    │   ├── NoEndpoint      nobody answers there, or nobody does any more
+    │   ├── BadKey          the server refuses the API key
+    │   ├── UnknownModel    the server does not know the model or the path
+    │   ├── BudgetSpent     another call could exceed the budget
+    │   └── NotReplayed     an answer that should come from the store is not there
     └── StoreError          the store is read-only, full or damaged
 """
 
@@ -32,23 +38,29 @@ from collections.abc import Iterable
 __all__ = [
     "BadArchive",
     "BadInput",
+    "BadKey",
     "BadModel",
     "BadPicture",
     "BadRecipe",
     "BadSetting",
     "BadTable",
+    "BudgetSpent",
     "CannotServeColdItems",
     "DifferentProtocols",
     "Diverged",
     "Leak",
+    "LmError",
     "Misaligned",
     "MissingExtra",
     "MissingFile",
     "MissingInput",
+    "NoEndpoint",
+    "NotReplayed",
     "PenchantError",
     "StoreError",
     "UnknownId",
     "UnknownKey",
+    "UnknownModel",
     "near",
     "some",
 ]
@@ -122,6 +134,24 @@ class BadModel(PenchantError): ...
 
 
 class Diverged(PenchantError): ...
+
+
+class LmError(PenchantError): ...
+
+
+class NoEndpoint(LmError): ...
+
+
+class BadKey(LmError): ...
+
+
+class UnknownModel(LmError): ...
+
+
+class BudgetSpent(LmError): ...
+
+
+class NotReplayed(LmError): ...
 
 
 class StoreError(PenchantError): ...

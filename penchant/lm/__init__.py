@@ -1,0 +1,145 @@
+"""Language models: what is asked (Request), what comes back (Reply), and who answers (LanguageModel).
+
+    lm = open("openai:gpt-4o-mini")                # or "http://localhost:8000/v1#model", "local:FOLDER", "extractive"
+    for reply in lm.answer([Request("You describe products.", "What is a mug?")]): ...
+
+Four kinds answer: a server (`endpoint`), a model folder in this process (`local`), the engine without any language
+model (`extractive`), and the store alone (`replay`). Whoever asks does not know which one it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from penchant.lm.replies import Answer
+
+__all__ = ["BAD", "Arrived", "LanguageModel", "Reply", "Request", "Status", "wire_schema"]
+
+Status = Literal["ok", "refused", "unparsable", "truncated", "failed"]
+BAD: tuple[Status, ...] = ("refused", "unparsable", "truncated", "failed")
+
+Arrived = Callable[[int, "Reply"], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question. system and user are the whole text; images are picture files as they came (JPEG, PNG, ...).
+
+    schema: the reply's type; None for free text. temperature, max_tokens, seed: how to sample. picture_size: pixels
+    on the longer side that pictures are scaled down to before they are sent.
+    """
+
+    system: str
+    user: str
+    images: tuple[bytes, ...] = ()
+    schema: type[Answer] | None = None
+    temperature: float = 0.0
+    max_tokens: int = 600
+    seed: int = 0
+    picture_size: int = 512
+
+    @cached_property
+    def pictures(self) -> tuple[str, ...]:
+        """sha256 of each picture file."""
+        return tuple(hashlib.sha256(raw).hexdigest() for raw in self.images)
+
+    def facts(self, model: str, revision: str) -> dict[str, Any]:
+        """Everything that the answer may depend on, and nothing else: no item id, date or server."""
+        return {
+            "model": model,
+            "revision": revision,
+            "system": self.system,
+            "user": self.user,
+            "pictures": list(self.pictures),
+            "picture_size": self.picture_size if self.images else 0,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+            "schema": wire_schema(self.schema) if self.schema else None,
+        }
+
+    def key(self, model: str, revision: str) -> str:
+        """sha256 of the facts as canonical JSON; equal questions have equal keys and are paid once. Hex."""
+        said = json.dumps(self.facts(model, revision), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. text: the words as they were; parsed: the typed answer, None unless status is "ok".
+
+    tokens_in, tokens_out, usd: over all attempts. attempts: how often the question was sent. error: what was wrong,
+    in words, for every status but "ok". seconds: from the first sending to the end.
+    """
+
+    text: str
+    parsed: Answer | None = None
+    status: Status = "ok"
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float = 0.0
+    attempts: int = 1
+    error: str = ""
+    seconds: float = 0.0
+
+
+class LanguageModel(Protocol):
+    """Who answers. name and revision together must change whenever the answers may.
+
+    context: tokens (by `tokens.count`) that a question and its answer may take together.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def context(self) -> int: ...
+
+    def answer(self, requests: Iterable[Request], arrived: Arrived | None = None) -> Iterator[Reply]:
+        """One Reply a request, in the order asked; requests are taken when they can be worked on, never all at once.
+
+        arrived(n, reply) is called as soon as the n-th reply is there, which may be out of order: who pays for
+        replies keeps them then. What it raises ends everything. A bad reply is a Reply too; errors are raised only
+        for what concerns every request, such as a wrong key.
+        """
+        ...
+
+    def reading(self, corpus: Iterable[str]) -> LanguageModel:
+        """The model after a look at the texts that the questions are made from; only `extractive` learns from them."""
+        ...
+
+
+def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema as servers want it: closed objects, every key required, no titles or defaults, no references."""
+    return _wire_schema(schema)
+
+
+@cache
+def _wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    raw = schema.model_json_schema()
+    parts = raw.pop("$defs", {})
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, list):
+            return [plain(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return plain(parts[node["$ref"].rpartition("/")[2]])
+        kept = {
+            k: plain(v) for k, v in node.items() if k not in ("title", "default", "description") or k == "properties"
+        }
+        if "properties" in node:
+            kept["properties"] = {name: plain(part) for name, part in node["properties"].items()}
+            kept |= {"required": list(node["properties"]), "additionalProperties": False}
+        return kept
+
+    return plain(raw)
