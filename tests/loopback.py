@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import email.utils
 import hashlib
+import io
 import json
 import os
 import random
@@ -81,6 +83,7 @@ class Line:
     """One line of the log. event: "asked", "sent" (its first byte went out) or "gone" (the client hung up before).
 
     fault: its kind, "busy" above most_in_flight, "" for a proper answer. in_flight: with this one. time: s since 1970.
+    pixels: the longest side of its pictures.
     """
 
     event: str
@@ -92,6 +95,7 @@ class Line:
     tokens_out: int
     in_flight: int
     time: float
+    pixels: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,18 @@ def fault_of(plan: Plan, question: str, attempt: int) -> str:
         each /= 1 - each  # so that the first attempts of all questions have their even shares
     place = int(_draw(f"{plan.seed}:{question}:{attempt}") / each) if each else len(kinds)
     return kinds[place] if place < len(kinds) else ""
+
+
+def pixels(pictures: tuple[str, ...]) -> int:
+    """The longest side of these data URLs. Raises Malformed for what is no picture."""
+    if not pictures:
+        return 0
+    from PIL import Image
+
+    try:
+        return max(max(Image.open(io.BytesIO(base64.b64decode(p.partition(",")[2]))).size) for p in pictures)
+    except (OSError, ValueError) as error:
+        raise Malformed(f"invalid image: {error}") from None
 
 
 def _draw(said: str) -> float:
@@ -203,6 +219,23 @@ def schema_in(text: str) -> Any:
     return next((found for found in objects_in(text) if "properties" in found), None)
 
 
+def schema_said(text: str) -> Any:
+    """The object that a prompt asks for in words, a line a key: - "drivers": a list of at most eight ..."""
+    found: dict[str, Any] = {}
+    last: Any = {"type": "string"}
+    for key, said in re.findall(r'^- "(\w+)": (.*)', text, re.MULTILINE):
+        if said.startswith("a list of {"):
+            below = re.findall(r'"(\w+)"', said.partition("}")[0])
+            parts = {part: {"type": "string"} for part in below}
+            last = {"type": "array", "items": {"type": "object", "properties": parts}}
+        elif said.startswith("a list"):
+            last = {"type": "array", "items": {"type": "string"}}
+        elif not said.startswith("the same"):
+            last = {"type": "number" if said.startswith("from 0 to 1") else "string"}
+        found[key] = last
+    return {"type": "object", "properties": found} if found else None
+
+
 def objects_in(text: str) -> Iterator[dict[str, Any]]:
     place = text.find("{")
     while place >= 0:
@@ -263,7 +296,7 @@ def answer(question: Question, plan: Plan, fault: str) -> str:
         return given
     schema = question.schema
     if plan.ignore_schema or schema is None:
-        schema = schema_in(question.system) or schema_in(question.user)
+        schema = schema_in(question.system) or schema_in(question.user) or schema_said(question.system)
         schema = schema or (question.schema if plan.ignore_schema in ("fenced", "prose") else None)
     if schema is None or plan.ignore_schema == "words":
         return say or words(rng)
@@ -322,29 +355,30 @@ class Desk:
         try:
             body = json.loads(raw)
             question = read_question(body)
+            size = pixels(question.pictures)
         except (ValueError, Malformed) as error:
             return failure(400, str(error))
         if plan.model and body.get("model") != plan.model:
             return failure(404, f"The model `{body.get('model')}` does not exist.")
-        return self.asked(question, body)
+        return self.asked(question, body, size, bearer)
 
-    def asked(self, question: Question, body: Any) -> Sending:
+    def asked(self, question: Question, body: Any, longest: int, bearer: str) -> Sending:
         plan = self.plan
         attempt = self.attempts[question.name] = self.attempts.get(question.name, 0) + 1
         self.in_flight += 1
         busy = plan.most_in_flight and self.in_flight > plan.most_in_flight
         fault = "busy" if busy else fault_of(plan, question.name, attempt)
-        sending, said = self.outcome(question, body, fault)
+        sending, said = self.outcome(question, body, fault, bearer)
         size = sum(
             len(text.encode("utf-8", "surrogatepass")) for text in (question.system, question.user, *question.later)
         )
         tokens_in = (size if plan.dear else -(-size // 4)) + 85 * len(question.pictures)
         tokens_out = question.most if plan.dear else min(question.most, -(-len(said.encode()) // 4))
         charged = sending.status == 200 and not sending.reset
-        line = Line("asked", question.name, attempt, fault, sending.status, tokens_in, tokens_out, self.in_flight, 0.0)
+        line = Line("", question.name, attempt, fault, sending.status, tokens_in, tokens_out, 0, 0.0, longest)
         self.note(line, "asked")
         if not charged:
-            line = Line("", question.name, attempt, fault, sending.status, 0, 0, 0, 0.0)
+            line = replace(line, tokens_in=0, tokens_out=0)
             return replace(sending, line=line)
         message = {"role": "assistant", "content": said or ("" if fault == "empty" else None), "refusal": None}
         if fault == "refusal":
@@ -357,7 +391,7 @@ class Desk:
         cut = len(raw) // 2 if fault == "half" else None
         return replace(sending, body=raw, line=line, cut=cut)
 
-    def outcome(self, question: Question, body: Any, fault: str) -> tuple[Sending, str]:
+    def outcome(self, question: Question, body: Any, fault: str, bearer: str) -> tuple[Sending, str]:
         """How the reply is sent, and its words if it has any."""
         plan = self.plan
         if plan.reject_schema and body.get("response_format"):
@@ -373,7 +407,8 @@ class Desk:
             header = f"Retry-After: {after}\r\n" if after else ""
             return failure(429, "Rate limit reached.", headers=header), ""
         if fault.isdigit():
-            return failure(int(fault), "The server had an error.", wait=plan.latency), ""
+            said = f"The server had an error. Your request began with Authorization: {bearer}"  # as unkind as some are
+            return failure(int(fault), said, wait=plan.latency), ""
         if fault == "reset":
             return Sending(200, b"", plan.latency, reset=True), ""
         said = "" if fault in ("refusal", "filter") else answer(question, plan, fault)
@@ -454,7 +489,7 @@ class Connection(asyncio.Protocol):
             self.desk.in_flight -= 1
             line = sending.line
             if not self.desk.plan.price_log:
-                line = Line("", line.question, line.attempt, line.fault, line.status, 0, 0, 0, 0.0)
+                line = replace(line, tokens_in=0, tokens_out=0)
             self.desk.note(line, "gone")
 
 

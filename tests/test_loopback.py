@@ -25,6 +25,9 @@ SCHEMA = {
 }
 
 
+PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR4nGNgYGBgYGAAAAAHAAFXIWIZAAAAAElFTkSuQmCC"
+
+
 def ask(server: Server, user: str, **more: Any) -> tuple[int, Any, dict[str, str]]:
     """Status, the body taken apart, and the headers; more: bearer, raw, or keys of the body."""
     bearer, path = more.pop("bearer", ""), more.pop("path", "/chat/completions")
@@ -46,6 +49,10 @@ def content(server: Server, user: str, schema: Any = SCHEMA, **more: Any) -> str
     return body["choices"][0]["message"]["content"]
 
 
+def system(said: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": said}]
+
+
 def test_answers_fit_the_schema_and_depend_on_the_question_alone() -> None:
     with serve() as one, serve() as other:
         first = content(one, "What is a mug?")
@@ -62,6 +69,12 @@ def test_answers_fit_the_schema_and_depend_on_the_question_alone() -> None:
         assert "{" not in content(one, "What is a mug?", schema=None)
         described = content(one, f"Answer in this form: {json.dumps(SCHEMA)}", schema=None)
         assert described.startswith("```json\n{")
+        told = '- "liked": a list of {"aspect", "evidence"}: x\n- "not": the same\n- "words": a list\n- "sure": from 0 to 1'
+        said = json.loads(content(one, "Go", None, messages=[{"role": "user", "content": "Go"}, *system(told)])[8:-4])
+        assert list(said) == ["liked", "not", "words", "sure"]
+        assert set(said["liked"][0]) == set(said["not"][0]) == {"aspect", "evidence"}
+        assert isinstance(said["words"][0], str)
+        assert isinstance(said["sure"], float)
 
 
 def test_requests_that_no_server_takes() -> None:
@@ -83,7 +96,7 @@ def test_requests_that_no_server_takes() -> None:
 def test_what_it_does_not_support() -> None:
     picture = [
         {"type": "text", "text": "What is this?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image_url", "image_url": {"url": PICTURE}},
     ]
     wanted = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}}
     with serve(reject_schema=404, refuse_pictures=400) as server:
@@ -91,8 +104,10 @@ def test_what_it_does_not_support() -> None:
         assert ask(server, "Hello")[0] == 200
         status, body, _ = ask(server, "", messages=[{"role": "user", "content": picture}])
         assert (status, "image" in body["error"]["message"]) == (400, True)
-        sizes = [(line.attempt, line.status, line.tokens_in > 0) for line in server.log("sent")]
-        assert sizes == [(1, 404, False), (2, 200, True), (1, 400, False)]
+        log = [(line.attempt, line.status, line.tokens_in > 0, line.pixels) for line in server.log("sent")]
+        assert log == [(1, 404, False, 0), (2, 200, True, 0), (1, 400, False, 2)]
+        picture[1]["image_url"] = {"url": "data:image/png;base64,AAAA"}
+        assert ask(server, "", messages=[{"role": "user", "content": picture}])[0] == 400
     with serve(ignore_schema="words") as server:
         assert "{" not in content(server, "Hello")
     with serve(ignore_schema="fenced") as server:
