@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "Ids", "Interactions", "Queries", "digest", "no_history"]
 
-Kind = Literal["user", "item"]
+Kind = Literal["user", "item", "interaction"]
 
 
 def digest(*parts: bytes | str | np.ndarray) -> str:
@@ -42,7 +42,7 @@ def digest(*parts: bytes | str | np.ndarray) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Ids:
-    """An ordered vocabulary of user or item keys; row i is the i-th key. Equal means equal content.
+    """An ordered vocabulary of user, item or interaction keys; row i is the i-th key. Equal means equal content.
 
     Raises BadTable on a repeated key.
     """

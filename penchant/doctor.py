@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from penchant.vectors import VERSION
+from penchant.database import VERSION
 
 __all__ = ["look"]
 

@@ -1,8 +1,9 @@
 """Store: what was made once and is kept: vectors by content, finished features and texts, a card for each.
 
-    store.sqlite         vectors, one row per (encoder, content), committed batch by batch
+    store.sqlite         vectors, one row per (encoder, content), committed batch by batch; calls of language models, one
+                         row per question, committed as each reply arrives
     features/<12 hex>/   values.npy, present.npy, ids.parquet, card.toml
-    texts/<12 hex>/      texts.parquet, card.toml
+    texts/<12 hex>/      texts.parquet (id, text; for written texts also status and call), card.toml
     data/<hash>/         canonical folders that a recipe imported
 
 Nothing is ever overwritten. An artefact is written under a hidden name, card last, flushed to disk and then renamed,
@@ -28,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
+from penchant.calls import Calls
 from penchant.cards import REF, Card, card_of, provenance_of
 from penchant.data import Ids
 from penchant.errors import BadTable, Misaligned, MissingFile, StoreError, near
@@ -71,6 +73,12 @@ class Store:
             self.path.mkdir(parents=True, exist_ok=True)
         return Vectors(self.path / "store.sqlite", encoder)
 
+    def calls(self) -> Calls:
+        """What language models were asked and answered."""
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        return Calls(self.path / "store.sqlite")
+
     def data(self, content: str) -> Path:
         """The place for the canonical folder imported from raw data with this hash; it need not exist yet."""
         if not re.fullmatch(r"[0-9A-Za-z_-]+", content):
@@ -112,11 +120,16 @@ class Store:
         title: str = "",
         counts: Mapping[str, int] | None = None,
         named: Mapping[str, Sequence[str]] | None = None,
+        beside: Mapping[str, Sequence[str | None]] | None = None,
     ) -> str:
-        """Stores texts with their card and returns their ref; what is already there is left as it is."""
+        """Stores texts with their card and returns their ref; what is already there is left as it is.
+
+        beside: further columns, one value a row, for those who look closer (status, key of the call); see `beside`.
+        """
 
         def write(folder: Path) -> None:
-            table = pa.table({"id": _column(texts.ids.keys), "text": _column(texts.values)})
+            columns = {"id": texts.ids.keys, "text": texts.values} | dict(beside or {})
+            table = pa.table({name: _column(values) for name, values in columns.items()})
             pq.write_table(table, folder / "texts.parquet", compression="zstd")
 
         return self._save(card_of(texts, title, counts, named, int(texts.present.sum()), 0), write)
@@ -131,6 +144,14 @@ class Store:
             if len(texts.values) != card["rows"] or texts.hash != card["hash"]:
                 raise ValueError("its texts are not those its card names")
             return texts
+
+    def beside(self, ref: str, column: str) -> tuple[str | None, ...]:
+        """A further column of stored texts; all None where they have none of that name."""
+        card = self.card(ref)
+        file = self._folder(ref, "texts") / "texts.parquet"
+        with self._reading(ref):
+            there = column in pq.read_schema(file).names
+            return tuple(_strings(file, column)) if there else (None,) * card["rows"]
 
     def card(self, ref: str) -> Card:
         """What is known of an artefact. Raises MissingFile for an unknown ref."""

@@ -28,7 +28,7 @@ LAYERS: dict[str, str] = {
     "1": "data catalog texts features graph split "
     "folder sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
-    "2": "store cards vectors metrics report results compare page plots story table words",
+    "2": "store cards database vectors calls metrics report results compare page plots story table words",
     "3 left": "encode/ lm/ enrich/",
     "3 right": "scorers topk training model saved batches losses nn train row_adam machine checkpoint quantise",
     "4": "models/",

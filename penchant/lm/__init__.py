@@ -12,15 +12,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
 from penchant.lm.replies import Answer
 
-__all__ = ["BAD", "Arrived", "LanguageModel", "Reply", "Request", "Status", "wire_schema"]
+if TYPE_CHECKING:
+    from penchant.store import Store
+
+__all__ = ["BAD", "Arrived", "LanguageModel", "Reply", "Request", "Status", "open", "wire_schema"]
 
 Status = Literal["ok", "refused", "unparsable", "truncated", "failed"]
 BAD: tuple[Status, ...] = ("refused", "unparsable", "truncated", "failed")
@@ -33,7 +36,8 @@ class Request:
     """One question. system and user are the whole text; images are picture files as they came (JPEG, PNG, ...).
 
     schema: the reply's type; None for free text. temperature, max_tokens, seed: how to sample. picture_size: pixels
-    on the longer side that pictures are scaled down to before they are sent.
+    on the longer side that pictures are scaled down to before they are sent. about: whom it is asked for, as (kind,
+    key), for messages alone: two requests that differ in nothing else are equal.
     """
 
     system: str
@@ -44,6 +48,7 @@ class Request:
     max_tokens: int = 600
     seed: int = 0
     picture_size: int = 512
+    about: tuple[str, str] | None = field(default=None, compare=False)
 
     @cached_property
     def pictures(self) -> tuple[str, ...]:
@@ -93,7 +98,8 @@ class Reply:
 class LanguageModel(Protocol):
     """Who answers. name and revision together must change whenever the answers may.
 
-    context: tokens (by `tokens.count`) that a question and its answer may take together.
+    context: tokens (by `tokens.count`) that a question and its answer may take together. where: the server's address as
+    it may be shown, "" for what answers in this process.
     """
 
     @property
@@ -102,6 +108,8 @@ class LanguageModel(Protocol):
     def revision(self) -> str: ...
     @property
     def context(self) -> int: ...
+    @property
+    def where(self) -> str: ...
 
     def answer(self, requests: Iterable[Request], arrived: Arrived | None = None) -> Iterator[Reply]:
         """One Reply a request, in the order asked; requests are taken when they can be worked on, never all at once.
@@ -115,6 +123,38 @@ class LanguageModel(Protocol):
     def reading(self, corpus: Iterable[str]) -> LanguageModel:
         """The model after a look at the texts that the questions are made from; only `extractive` learns from them."""
         ...
+
+
+def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageModel:
+    """A language model by its spec; nothing heavy is loaded and nobody is asked before the first question.
+
+    "openai:MODEL", or "http://HOST/v1#MODEL" for any server that speaks the same way; "local:FOLDER", a Hugging Face
+    model; "extractive", rules without any language model; "replay" or "replay:MODEL", what `store` has kept.
+    settings: those of `endpoint.Endpoint`, e.g. parallel=16, budget=Budget(5.0). Raises BadSetting for another spec.
+    """
+    from penchant.errors import BadSetting, near
+
+    head, _, rest = spec.partition(":")
+    if head == "extractive" and not rest:
+        from penchant.lm.extractive import Extractive
+
+        return Extractive()
+    if head == "replay":
+        from penchant.lm.replay import from_store
+
+        return from_store(store, rest)
+    if head == "local" and rest:
+        from penchant.lm.local import open_local
+
+        return open_local(rest)
+    if (head == "openai" and rest) or head in ("http", "https"):
+        from penchant.lm.endpoint import open_endpoint
+
+        return open_endpoint(spec, **settings)
+    raise BadSetting(
+        f"no language model {spec!r}.{near(head, ('extractive', 'replay', 'local', 'openai'))} Give openai:MODEL, "
+        "http://HOST/v1#MODEL, local:FOLDER, extractive (rules, no language model) or replay"
+    )
 
 
 def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""Enricher: the way from a prompt to Texts, through the prompts that it builds on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from penchant.catalog import Catalog
+from penchant.data import Interactions, digest
+from penchant.enrich import prompt as prompts
+from penchant.enrich.material import Material, Question
+from penchant.enrich.plan import Counting, Plan, leaving
+from penchant.enrich.prompt import Prompt
+from penchant.enrich.runner import Answered, ask
+from penchant.enrich.written import How, Result, Watcher, Written
+from penchant.errors import LmError
+from penchant.lm import LanguageModel, replies, tokens
+from penchant.lm.spending import price_of
+from penchant.store import Store
+from penchant.texts import Provenance, Texts
+
+__all__ = ["Enricher"]
+
+THROUGH = {"user_motives": "review_motives", "item_motives": "review_motives"}
+SPARE_TIME = 2.0  # seconds between two looks at whether the store can still be written
+
+
+@dataclass(eq=False)
+class Enricher:
+    """A catalogue, a train part, a model and a store, for one or several prompts. It never holds a data set."""
+
+    train: Interactions | None
+    catalog: Catalog
+    lm: LanguageModel
+    store: Store
+    how: How = How()
+    watch: Watcher | None = None
+
+    def write(self, prompt: Prompt) -> Written:
+        """Asks what is missing and saves the texts."""
+        self.store.ready()
+        stages: list[Written] = []
+        result, made_by, parents = self._answered(prompt, self.lm, stages, keep=True)
+        if result.counts["asked"] and not result.answers:
+            status, (key, error) = next(iter(result.examples.items()))
+            raise LmError(
+                f"{prompt.name}: none of {result.counts['asked']} questions was answered; {status}, e.g. {key}: {error}. "
+                "Look at one reply:  penchant show calls --id " + key
+            )
+        seen = self._interactions(prompt)
+        texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.usd))
+        counts = {name: count for name, count in sorted(result.counts.items()) if count}
+        counts["without_input"] = len(result.ids) - len(result.status) if self.how.limit is None else 0
+        column = result.status.get, result.keys.get
+        beside = {
+            "status": [column[0](row) for row in range(len(result.ids))],
+            "call": [column[1](row) for row in range(len(result.ids))],
+            "reply": [
+                result.answers[row].model_dump_json() if row in result.answers else None
+                for row in range(len(result.ids))
+            ],
+        }
+        limited = f", first {self.how.limit}" if self.how.limit else ""
+        title = f"{self.how.title} {prompt.name}{limited}".strip()
+        named = {status: [key] for status, (key, _) in result.examples.items()}
+        ref = self.store.save_texts(texts, title, counts, named, beside)
+        return Written(ref, texts, counts, result.usd, result.examples, tuple(stages))
+
+    def plan(self, prompt: Prompt) -> Plan:
+        """What would be asked; words of a usual length stand in for answers that later prompts would show."""
+        stages: list[Plan] = []
+        self._answered(prompt, self.lm, stages, keep=False)
+        last = stages.pop()
+        return replace(last, stages=tuple(stages))
+
+    # ---- the way to the answers
+
+    def _answered(
+        self, prompt: Prompt, lm: LanguageModel, stages: list[Any], keep: bool
+    ) -> tuple[Result, str, tuple[str, ...]]:
+        """Answers of a prompt and of those that it builds on; who made them; what they were made from."""
+        before, told, parents, built = None, None, [self.catalog.hash], [prompt.print]
+        if self.how.items and prompt.of != "item":
+            given = self._stage(prompts.read(self.how.items), stages, keep)
+            before = given.texts
+            parents.append(given.ref)
+            built.append(self.how.items)
+        first = prompt.first or (THROUGH.get(prompt.name) if self.how.through else None)
+        if first and self._has(prompts.read(first)):
+            earlier = self._stage(prompts.read(first), stages, keep)
+            told = earlier.told
+            parents.append(earlier.ref)
+            built.append(prompts.read(first).print)
+        model = lm.reading(self._corpus(prompt))
+        room = model.context - prompt.max_tokens - tokens.count(prompt.system) - tokens.count(prompt.user) - 64
+        material = Material(prompt, self.catalog, self.train, room, before, told)
+        result = Result(material.ids, material)
+        with self.store.calls() as calls:
+            counting = Counting(model, price_of(model.name), calls, f"{prompt.name}@{prompt.version}")
+            ready = _Ready(self.store) if keep else None
+            self._tell(f"{prompt.name} by {model.name}", len(result.ids))
+            for questions in self._rounds(material, result):
+                ask(
+                    self._limited(questions),
+                    prompt,
+                    self.how.category,
+                    model if keep else counting,
+                    calls,
+                    self._collector(result),
+                    self.how.again,
+                    keep,
+                    ready,
+                )
+        if not keep:
+            stages.append(_planned(prompt, model, counting, result))
+        how = (self.how.category, str(self.how.limit), str(room if result.counts["left_out"] else 0))
+        revision = f"@{model.revision}" if model.revision else ""
+        made_by = f"enrich:{prompt.name}@{digest(*built, *how)[:12]}/{model.name}{revision}"
+        return result, made_by, tuple(parents)
+
+    def _stage(self, prompt: Prompt, stages: list[Any], keep: bool) -> _Given:
+        """An earlier prompt's answers, saved as an artefact of their own."""
+        inner = replace(self, how=replace(self.how, limit=None, through=False, items=None))
+        if keep:
+            written = inner.write(prompt)
+            stages += [*written.stages, replace(written, stages=())]
+            ref, texts = written.ref, written.texts
+            raw = self.store.beside(ref, "reply")
+            answers = {row: prompt.reply.model_validate_json(text) for row, text in enumerate(raw) if text}
+        else:
+            result, _, _ = inner._answered(prompt, self.lm, stages, keep=False)
+            ref, texts, answers = "", Texts(result.ids, result.values, Provenance("plan")), result.answers
+        if prompt.of == "interaction":
+            rows = Material(prompt, self.catalog, self.train, 0).reviewed
+            answers = {int(rows[place]): answer for place, answer in answers.items()}
+        return _Given(ref, texts, answers)
+
+    def _rounds(self, material: Material, result: Result) -> Iterator[Iterable[Question]]:
+        """One round for most prompts; for a recurrent one, a round a step, each knowing the answers of the one before."""
+        if not material.limits.block:
+            yield material.questions()
+            return
+        users = None
+        for number, step in enumerate(material.steps()):
+            if users is None:
+                users = [user for user, rows in step if len(rows)][: self.how.limit]
+                step = [(user, rows) for user, rows in step if user in set(users)]
+            else:
+                # A chain that broke stays broken: a text that has not read everything would pass for one that has.
+                step = [(user, rows) for user, rows in step if user in result.answers]
+            notes = {user: result.answers[user].text() if number else "" for user, _ in step}
+            self._tell(f"{material.prompt.name}, step {number + 1}", len(step))
+            result.counts["steps"] = number + 1
+            yield (material.step(user, rows, notes[user]) for user, rows in step)
+
+    def _limited(self, questions: Iterable[Question]) -> Iterable[Question]:
+        return questions if self.how.limit is None else islice(questions, self.how.limit)
+
+    def _has(self, prompt: Prompt) -> bool:
+        """Whether an earlier prompt has anything to read here; where there are no reviews, item texts do."""
+        return prompt.of != "interaction" or any(
+            text and text.strip() for text in (self.train.review if self.train else None) or ()
+        )
+
+    def _corpus(self, prompt: Prompt) -> Iterable[str]:
+        """The texts that questions are made from; what is held out is not among them, because it is not here."""
+        yield from (text for text in self.catalog.texts().values if text)
+        if "train reviews" in prompt.sees and self.train is not None:
+            yield from (text for text in self.train.review or () if text)
+
+    def _interactions(self, prompt: Prompt) -> str | None:
+        """Hash of the train part, where the prompt may have shown any of it."""
+        return self.train.hash if prompt.personal and self.train is not None else None
+
+    def _collector(self, result: Result) -> Callable[[Answered], None]:
+        started, told = time.monotonic(), 0.0
+
+        def collect(answered: Answered) -> None:
+            nonlocal told
+            result.take(answered)
+            now = time.monotonic()
+            if self.watch is not None and now - told > 0.2:
+                told = now
+                self.watch.step(result.counts["asked"], None, result.note(now - started))
+
+        return collect
+
+    def _tell(self, name: str, total: int) -> None:
+        if self.watch is not None:
+            self.watch.stage(name, min(total, self.how.limit or total))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What an earlier prompt gives to a later one. told: its typed answers by row of the catalogue or train part."""
+
+    ref: str
+    texts: Texts
+    told: Mapping[int, replies.Answer]
+
+
+class _Ready:
+    """Raises StoreError where nothing more can be kept; asks the file system now and then."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.at = store, 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self.at > SPARE_TIME:
+            self.store.ready()
+            self.at = now
+
+
+def _planned(prompt: Prompt, model: LanguageModel, counting: Counting, result: Result) -> Plan:
+    counts = result.counts
+    return Plan(
+        prompt=prompt.name,
+        model=model.name,
+        calls=counting.asked,
+        cached=counts["asked"] - counting.asked,
+        without_input=len(result.ids) - len(result.status),
+        tokens_in=counting.tokens_in,
+        tokens_out=counting.tokens_out,
+        usd=counting.usd,
+        usd_most=counting.usd_most,
+        rule=counting.rule,
+        leaves=leaving(prompt, model),
+        truncated={name: counts[name] for name in ("cut_texts", "cut_tokens", "left_out") if counts[name]},
+    )

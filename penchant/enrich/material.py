@@ -1,0 +1,301 @@
+"""Material: what a prompt may show about each user, item or interaction, taken from a catalogue and a train part alone.
+
+Nothing here ever sees a data set: whoever enriches hands over the part that models are trained on. Every text is cleaned,
+cut and counted once; histories show their newest entries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from penchant.calls import Mention
+from penchant.catalog import Catalog
+from penchant.data import Ids, Interactions
+from penchant.enrich.lines import Lines
+from penchant.enrich.prompt import Limits, Prompt
+from penchant.errors import MissingInput
+from penchant.lm import replies, tokens
+from penchant.lm.fence import Block, clean
+from penchant.texts import Texts
+
+__all__ = ["Material", "Question"]
+
+Entry = tuple[tuple[str, str], ...]
+ENTRY = 4  # tokens of a number, a field's name and a line break
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for one row. shows: who else's words are in it. cut: tokens cut off its texts. left_out: entries of
+    the history that it does not show."""
+
+    row: int
+    about: Mention
+    shows: tuple[Mention, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    images: tuple[bytes, ...] = ()
+    cut: int = 0
+    left_out: int = 0
+
+    @property
+    def mentions(self) -> tuple[Mention, ...]:
+        return (self.about, *self.shows)
+
+
+class Material:
+    """The texts and histories that one prompt is asked with.
+
+    train: the part whose choices and reviews may be seen; None for prompts about the catalogue alone. items: texts that
+    stand before the catalogue's own, such as descriptions of pictures. told: what an earlier prompt made of each
+    interaction or item, by row. room: tokens for all blocks together.
+
+    Raises MissingInput when the prompt shows something that is not there.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        catalog: Catalog,
+        train: Interactions | None,
+        room: int,
+        items: Texts | None = None,
+        told: Mapping[int, replies.Answer] | None = None,
+    ) -> None:
+        self.prompt, self.catalog, self.room = prompt, catalog, max(room, 64)
+        self.limits: Limits = prompt.limits
+        self.told = told
+        self.given = train
+        _check(prompt, catalog, train)
+        self.lines = Lines(catalog, train, prompt.limits, items)
+
+    @property
+    def train(self) -> Interactions:
+        assert self.given is not None  # checked when the material was made
+        return self.given
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The rows that are asked about."""
+        if self.prompt.of == "item":
+            return self.catalog.items
+        if self.prompt.of == "user":
+            return self.train.users
+        users, items = self.train.users.keys, self.train.items.keys
+        pairs = zip(self.train.user[self.reviewed].tolist(), self.train.item[self.reviewed].tolist(), strict=True)
+        return Ids("interaction", tuple(json.dumps([users[u], items[i]], ensure_ascii=False) for u, i in pairs))
+
+    @property
+    def reviewed(self) -> np.ndarray:
+        """Rows of the train part that have a review. (R,) int64"""
+        return self.lines.reviewed
+
+    def questions(self) -> Iterator[Question]:
+        """One question for each row that there is anything to ask about, in the order of rows."""
+        if self.prompt.of == "item":
+            return self._items()
+        return self._users() if self.prompt.of == "user" else self._reviews()
+
+    def steps(self) -> list[Sequence[tuple[int, np.ndarray]]]:
+        """For a recurrent prompt: for each step, (user, catalogue rows of the block) of those who have one."""
+        size, found = self.limits.block, []
+        for user in range(len(self.train.users)):
+            chosen = self._catalog_rows(self._newest(self._by_user, user, self.limits.most)[0])
+            found.append([chosen[start : start + size] for start in range(0, len(chosen), size)])
+        longest = max(map(len, found), default=0)
+        return [[(u, blocks[k]) for u, blocks in enumerate(found) if k < len(blocks)] for k in range(longest)]
+
+    def step(self, user: int, rows: np.ndarray, earlier: str) -> Question:
+        """One step of a recurrent prompt: a block of items, and what was written before it."""
+        blocks = [Block("items", tuple((("", self.lines.items[r]),) for r in rows))]
+        if earlier:
+            blocks.append(Block("earlier", ((("", clean(earlier)),),)))
+        cut = int(self.lines.item_cuts[rows].sum())
+        return Question(user, self._user(user), self._shown(rows), tuple(blocks), cut=cut)
+
+    # ---- one question a row
+
+    def _items(self) -> Iterator[Question]:
+        blocks, shows = self.prompt.blocks, "picture" in self.prompt.sees and self.prompt.first is None
+        for row, key in enumerate(self.catalog.items.keys):
+            about = Mention("item", key, True)
+            if shows:
+                raw = self.catalog.pictures.read(row)
+                if raw is not None:
+                    yield Question(row, about, images=(raw,))
+                continue
+            made: list[Block] = []
+            looks = self.told.get(row) if self.told is not None and "looks" in blocks else None
+            if self.lines.items[row]:
+                made.append(Block("item", ((("", self.lines.items[row]),),)))
+            if looks is not None and looks.text():
+                made.append(Block("looks", ((("", clean(looks.text())),),)))
+            seen: tuple[Mention, ...] = ()
+            left, cut = 0, int(self.lines.item_cuts[row])
+            if "reviews" in blocks and self.given is not None:
+                rows, left = self._newest(self._by_item, row, self.limits.most)
+                entries = [self._review(int(r), with_item=False) for r in rows]
+                kept = self._fit(entries, tokens.count(self.lines.items[row]))
+                left += len(rows) - kept
+                rows = rows[len(rows) - kept :]
+                if kept:
+                    made.append(Block("reviews", tuple(entries[len(entries) - kept :])))
+                seen = tuple(self._user(int(u)) for u in self.train.user[rows])
+                cut += self._review_cut(rows)
+            if made:
+                yield Question(row, about, seen, tuple(made), cut=cut, left_out=left)
+
+    def _users(self) -> Iterator[Question]:
+        rated = self.prompt.blocks == ("items",) and "titles" in self.prompt.sees
+        for user in range(len(self.train.users)):
+            question = self._said(user) if "reviews" in self.prompt.blocks else None
+            question = question or self._chosen(user, rated)
+            if question is not None:
+                yield question
+
+    def _said(self, user: int) -> Question | None:
+        """From reviews, or from what was made of them."""
+        rows, left = self._newest(self._by_user, user, self.limits.most, reviewed=True)
+        if not len(rows):
+            return None
+        entries = [self._review(int(r), with_item=True) for r in rows]
+        kept = self._fit(entries)
+        rows = rows[len(rows) - kept :]
+        chosen = self._catalog_rows(rows)
+        block = Block("reviews", tuple(entries[len(entries) - kept :]))
+        cut = self._review_cut(rows)
+        return Question(
+            user, self._user(user, True), self._shown(chosen), (block,), (), cut, left + len(entries) - kept
+        )
+
+    def _chosen(self, user: int, rated: bool) -> Question | None:
+        """From the texts of what was chosen."""
+        rows, left = self._newest(self._by_user, user, self.limits.most)
+        at = self._rows_of_item[self.train.item[rows]]
+        there = np.array([r >= 0 and bool(self.lines.items[r]) for r in at], bool)
+        rows, at = rows[there], at[there]
+        if not len(rows):
+            return None
+        value = self.train.value if rated else None
+        entries: list[Entry] = []
+        for row, item in zip(rows, at, strict=True):
+            line = self.lines.titles[item] if rated else self.lines.items[item]
+            fields = (("item" if rated else "", line),)
+            entries.append(fields if value is None else (*fields, ("rating", f"{value[row]:g}")))
+        kept = self._fit(entries)
+        at = at[len(at) - kept :]
+        block = Block("items", tuple(entries[len(entries) - kept :]))
+        cut = 0 if rated else int(self.lines.item_cuts[at].sum())
+        left += len(there) - kept
+        return Question(user, self._user(user, True), self._shown(at), (block,), (), cut, left)
+
+    def _reviews(self) -> Iterator[Question]:
+        for place, row in enumerate(self.reviewed.tolist()):
+            block = Block("review", (self._review(row, with_item=True, raw=True),))
+            about = Mention("interaction", self.ids.keys[place], True)
+            user = self._user(int(self.train.user[row]))
+            items = self._shown(self._catalog_rows(np.array([row])))
+            yield Question(place, about, (user, *items), (block,), cut=int(self.lines.review_cuts[row]))
+
+    def _review(self, row: int, with_item: bool, raw: bool = False) -> Entry:
+        """One choice: the item's title, the rating, and the review or what an earlier prompt made of it."""
+        fields: list[tuple[str, str]] = []
+        item = int(self._rows_of_item[self.train.item[row]])
+        if with_item and item >= 0:
+            fields.append(("item", self.lines.titles[item]))
+        if self.train.value is not None:
+            fields.append(("rating", f"{self.train.value[row]:g}"))
+        told = None if raw or self.told is None else self.told.get(row)
+        if isinstance(told, replies.ReviewMotives):
+            for name, aspects in (("praised", told.positive), ("criticised", told.negative)):
+                if aspects:
+                    fields.append((name, clean("; ".join(a.aspect for a in aspects))))
+            if told.need:
+                fields.append(("need", clean(told.need)))
+        elif self.told is None or raw:
+            fields.append(("review", self.lines.reviews[row]))
+        return tuple(fields)
+
+    def _review_cut(self, rows: np.ndarray) -> int:
+        return int(self.lines.review_cuts[rows].sum()) if self.told is None else 0
+
+    def _fit(self, entries: Sequence[Entry], taken: int = 0) -> int:
+        """How many of the newest entries fit into the room that is left; at least one."""
+        room = self.room - taken
+        for place, entry in enumerate(reversed(entries)):
+            room -= sum(tokens.count(value) + ENTRY for _, value in entry)
+            if room < 0:
+                return max(place, 1)
+        return len(entries)
+
+    # ---- histories
+
+    @cached_property
+    def _by_user(self) -> tuple[np.ndarray, np.ndarray]:
+        """Train rows by user, oldest first, and where each user's begin."""
+        order = self.train.order()
+        return order, np.searchsorted(self.train.user[order], np.arange(len(self.train.users) + 1))
+
+    @cached_property
+    def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
+        """Train rows with a review by catalogue row, oldest first where there are times."""
+        rows = self.reviewed
+        at = self._rows_of_item[self.train.item[rows]]
+        time = self.train.time[rows] if self.train.time is not None else np.arange(len(rows))
+        order = np.lexsort((self.train.user[rows], time, at))
+        return rows[order], np.searchsorted(at[order], np.arange(len(self.catalog.items) + 1))
+
+    def _newest(
+        self, index: tuple[np.ndarray, np.ndarray], row: int, most: int, reviewed: bool = False
+    ) -> tuple[np.ndarray, int]:
+        """The newest rows of one user or item, oldest of them first, and how many older ones there are."""
+        order, starts = index
+        rows = order[starts[row] : starts[row + 1]]
+        if reviewed:
+            rows = rows[self.lines.has_review[rows]]
+        if self.told is not None:
+            rows = rows[np.array([int(r) in self.told for r in rows], bool)]
+        return rows[max(0, len(rows) - most) :], max(0, len(rows) - most)
+
+    @cached_property
+    def _rows_of_item(self) -> np.ndarray:
+        """Catalogue row of each of the train part's items, -1 where the catalogue has none."""
+        return self.catalog.items.rows(self.train.items.keys)
+
+    def _catalog_rows(self, rows: np.ndarray) -> np.ndarray:
+        at = self._rows_of_item[self.train.item[rows]]
+        return at[at >= 0]
+
+    def _user(self, row: int, asked: bool = False) -> Mention:
+        return Mention("user", self.train.users.keys[row], asked)
+
+    def _shown(self, rows: np.ndarray) -> tuple[Mention, ...]:
+        return tuple(Mention("item", self.catalog.items.keys[row]) for row in rows)
+
+
+def _check(prompt: Prompt, catalog: Catalog, train: Interactions | None) -> None:
+    """Raises MissingInput for what the prompt shows and the data lack."""
+    if prompt.personal and train is None:
+        raise MissingInput(
+            f"{prompt.name} reads what people chose: give it a split's train part, e.g.  "
+            f'enrich.run("{prompt.name}", split.train, data.catalog, lm, store)'
+        )
+    if "picture" in prompt.sees and not catalog.pictures.present.any():
+        raise MissingInput(
+            f"{prompt.name} looks at pictures, and this catalogue has none. Add images/ or images.parquet to the data "
+            "folder, or choose a prompt that reads text:  item_motives, user_preference"
+        )
+    if prompt.of == "interaction" and not any(r and r.strip() for r in (train.review if train else None) or ()):
+        raise MissingInput(
+            f"{prompt.name} reads reviews, and these interactions have none. Add a column `review`, or use "
+            "user_motives and item_motives, which read item texts where there are no reviews"
+        )
+    if not any(catalog.texts().values) and "picture" not in prompt.sees:
+        raise MissingInput(
+            f"{prompt.name} reads item texts, and this catalogue has no title, brand, categories or description. "
+            "Add them to items.parquet"
+        )

@@ -1,0 +1,161 @@
+"""Prompt: one Markdown file, read and checked; rendered into a Request without letting anybody's text become a part of it.
+
+A file has a TOML head between lines of +++, then "# system" and "# user". In the user part {slots} are replaced in one pass,
+so that what is put in is never looked at again: {opening} (the line that names the fence's number), {category} (what the
+shop sells, a setting), and one slot a fenced block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+
+from penchant.errors import BadSetting, MissingFile, UnknownKey
+from penchant.lm import Request, replies
+from penchant.lm.fence import Block, clean, fenced
+
+__all__ = ["PARSER", "Limits", "Prompt", "names", "read"]
+
+PARSER = 1  # counts up when the same reply would be understood differently
+KINDS = ("item", "user", "interaction")
+SLOTS = ("opening", "category", "item", "items", "reviews", "review", "looks", "earlier")
+SEES = {"picture", "item text", "titles", "train history", "train reviews", "ratings"}
+ANYTHING = "things of many kinds"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a prompt shows at most. most: entries of a history, the newest; tokens are counted by `lm.tokens`.
+
+    block: entries of one step of a recurrent prompt; 0 for one that is asked once.
+    """
+
+    most: int = 20
+    item_tokens: int = 120
+    review_tokens: int = 200
+    block: int = 0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not isinstance(value, int) or value < (0 if f.name == "block" else 1):
+                raise BadSetting(f"[limits] {f.name} = {value!r}: a whole number, 1 or more")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt file. of: whom it is asked for. sees: which kinds of material it shows. first: the prompt whose answers
+    it needs. print: hash of the file and of the way replies are understood."""
+
+    name: str
+    version: int
+    of: str
+    reply: type[replies.Answer]
+    sees: tuple[str, ...]
+    system: str = field(repr=False)
+    user: str = field(repr=False)
+    print: str
+    max_tokens: int = 600
+    temperature: float = 0.0
+    first: str | None = None
+    limits: Limits = Limits()
+
+    @property
+    def personal(self) -> bool:
+        """Whether it shows what people did or wrote; then it is made from a train part and from nothing else."""
+        return any(part.startswith("train ") for part in self.sees)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The fenced blocks that the user part has slots for."""
+        return tuple(s for s in re.findall(r"{(\w+)}", self.user) if s not in ("opening", "category"))
+
+    def render(
+        self,
+        blocks: Sequence[Block],
+        category: str = "",
+        images: tuple[bytes, ...] = (),
+        about: tuple[str, str] | None = None,
+    ) -> Request:
+        """The question with these blocks; blocks that are not given are empty."""
+        given = {block.name: block for block in blocks}
+        first, bodies = fenced([given.get(name, Block(name, ())) for name in self.blocks])
+        values = {"opening": first, "category": clean(category) or ANYTHING, **bodies}
+        user = re.sub(r"{(\w+)}", lambda match: values[match.group(1)], self.user)
+        return Request(self.system, user, images, self.reply, self.temperature, self.max_tokens, about=about)
+
+
+def names() -> list[str]:
+    """The prompts that come with Penchant."""
+    return sorted(p.name.removesuffix(".md") for p in _folder().iterdir() if p.name.endswith(".md"))
+
+
+def read(name: str) -> Prompt:
+    """A prompt by name, or one of your own by its file, which ends with .md.
+
+    Raises UnknownKey for a name that is not known, MissingFile, BadSetting for a file that is no prompt.
+    """
+    if name.endswith(".md"):
+        path = Path(name)
+        if not path.is_file():
+            raise MissingFile(f"no prompt file {name}. Give the path of one, or a name: {', '.join(names())}")
+        return _parse(path.stem, path.read_text("utf-8"))
+    if name not in names():
+        raise UnknownKey("penchant.enrich", name, names(), "prompt")
+    return _parse(name, (_folder() / f"{name}.md").read_text("utf-8"))
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("penchant.enrich"))) / "prompts"
+
+
+def _parse(name: str, text: str) -> Prompt:
+    def bad(what: str) -> BadSetting:
+        return BadSetting(f"prompt {name}: {what}. Compare with the files in penchant/enrich/prompts")
+
+    match = re.fullmatch(r"\+\+\+\n(.*?)\n\+\+\+\n+# system\n(.*?)\n# user\n(.*)", text.strip() + "\n", re.DOTALL)
+    if match is None:
+        raise bad('it needs a TOML head between lines of +++, then "# system" and "# user"')
+    try:
+        head = tomllib.loads(match.group(1))
+    except tomllib.TOMLDecodeError as error:
+        raise bad(f"its head is not valid TOML: {error}") from None
+    known = {"version", "of", "reply", "sees", "max_tokens", "temperature", "first", "limits"}
+    for key in head:
+        if key not in known:
+            raise UnknownKey(f"prompt {name}", key, known)
+    for key in ("version", "of", "reply", "sees"):
+        if key not in head:
+            raise bad(f"its head lacks `{key}`")
+    limits = head.pop("limits", {})
+    for key in limits:
+        if key not in {f.name for f in fields(Limits)}:
+            raise UnknownKey(f"prompt {name} [limits]", key, [f.name for f in fields(Limits)])
+    reply = getattr(replies, str(head["reply"]), None) if head["reply"] in replies.__all__ else None
+    if reply is None or reply in (replies.Answer, replies.Aspect, replies.Attribute):
+        raise bad(f"reply = {head['reply']!r} is not one of the types in penchant/lm/replies.py")
+    if head["of"] not in KINDS or not set(head["sees"]) <= SEES:
+        raise bad(f"of is one of {', '.join(KINDS)}; sees lists some of {', '.join(sorted(SEES))}")
+    user = match.group(3).strip()
+    slots = re.findall(r"{(\w+)}", user)
+    if not set(slots) <= set(SLOTS):
+        raise bad(f"slots are {', '.join(SLOTS)}")
+    if set(slots) - {"category", "opening"} and not user.startswith("{opening}"):
+        raise bad("its user part must begin with {opening}, which names the fence's number")
+    print_ = hashlib.sha256(f"{PARSER}\n{text}".encode()).hexdigest()
+    rest = {key: value for key, value in head.items() if key not in ("reply", "sees")}
+    return Prompt(
+        name=name,
+        reply=reply,
+        sees=tuple(head["sees"]),
+        system=match.group(2).strip(),
+        user=user,
+        print=print_,
+        limits=Limits(**limits),
+        **rest,
+    )
