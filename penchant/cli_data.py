@@ -60,7 +60,7 @@ def show_data(
     """Counts, density, time span, coverage of text and pictures."""
     from penchant import folder, inputs
 
-    with _imported_beside(path):
+    with imported_beside(path):
         if strict:
             folder.read(inputs.find(path), interactions=interactions, min_rating=min_rating, strict=True)
         data = inputs.open_data(path, open_store(store), interactions, min_rating)
@@ -89,7 +89,7 @@ def encode(
     kept = open_store(store)
     if image and column:
         raise BadSetting(f"--column names a text column. For pictures leave it out, or:  --text --column {column}")
-    with _imported_beside(path):
+    with imported_beside(path):
         data = inputs.open_data(path, kept)
     source = column or ("catalog.text" if text else "catalog.image")
     spec = InputSpec((source,), encoder, "external" if column else None)
@@ -182,7 +182,7 @@ def _named(name: str) -> Path | None:
 
 
 @contextmanager
-def _imported_beside(name: str) -> Iterator[None]:
+def imported_beside(name: str) -> Iterator[None]:
     """Where no data set can be opened, the message mentions data/NAME, the usual place of an imported one."""
     from penchant import folder
 

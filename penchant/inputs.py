@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from penchant import encode, features, folder, metrics, shop, sources, split
-from penchant.data import Dataset
+from penchant import encode, enrich, features, folder, metrics, shop, sources, split
+from penchant.data import Dataset, Interactions
+from penchant.enrich import Written
 from penchant.errors import BadSetting, MissingFile, MissingInput, near
 from penchant.features import Features
 from penchant.recipe import InputSpec, Recipe, SplitSpec
@@ -19,7 +20,7 @@ from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
-__all__ = ["check", "find", "make_input", "make_split", "open_data"]
+__all__ = ["asks", "check", "find", "make_input", "make_split", "open_data"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -135,13 +136,42 @@ def _larger(spec: SplitSpec, split: Split) -> str:
     )
 
 
-def make_input(name: str, spec: InputSpec, data: Dataset, store: Store, progress: Progress | None = None) -> Features:
-    """Features for one input of a recipe, encoded where needed, cached in the store."""
-    parts = [_one(name, source, spec, data, store, progress) for source in spec.from_]
+def make_input(
+    name: str,
+    spec: InputSpec,
+    data: Dataset,
+    store: Store,
+    progress: Progress | None = None,
+    train: Interactions | None = None,
+    written: list[Written] | None = None,
+) -> Features:
+    """Features for one input of a recipe, written and encoded where needed, cached in the store.
+
+    train: the part that texts about people may be written from. written: takes what language models wrote.
+    """
+    parts = [_one(name, source, spec, data, store, progress, train, written) for source in spec.from_]
     return parts[0] if len(parts) == 1 else features.join(parts)
 
 
-def _one(name: str, source: str, spec: InputSpec, data: Dataset, store: Store, progress: Progress | None) -> Features:
+def asks(spec: InputSpec) -> bool:
+    """Whether an input is written by a language model."""
+    return any(_is_prompt(source) for source in spec.from_)
+
+
+def _is_prompt(source: str) -> bool:
+    return source in enrich.prompts.names() or source.endswith(".md")
+
+
+def _one(
+    name: str,
+    source: str,
+    spec: InputSpec,
+    data: Dataset,
+    store: Store,
+    progress: Progress | None,
+    train: Interactions | None,
+    written: list[Written] | None,
+) -> Features:
     def report(done: int, total: int) -> None:
         if progress is not None:
             progress(name, done, total)
@@ -156,6 +186,18 @@ def _one(name: str, source: str, spec: InputSpec, data: Dataset, store: Store, p
         if not data.catalog.pictures.present.any():
             raise MissingInput(f"[inputs] {name}: {data.name} has no pictures")
         return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report)
+    if _is_prompt(source):
+        asked = enrich.prompts.read(source)
+        how = {"category": spec.category, "items": spec.items, "through": spec.through, "title": data.name}
+        part = train if asked.personal else None
+        if spec.lm is None:
+            raise BadSetting(
+                f'[inputs] {name}: who writes {source}? Add  lm = "extractive"  (rules, no language model) or  lm = "openai:MODEL"'
+            )
+        made = enrich.write(source, part, data.catalog, spec.lm, store, _Steps(report), **how)
+        if written is not None:
+            written += [*made.stages, made]
+        return encode.texts(made.texts, encode.open_text(spec.encoder or "minilm"), store, report)
     texts = _texts(name, source, head, rest, spec, data)
     if not texts.present.any():
         raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
@@ -168,8 +210,8 @@ def _texts(name: str, source: str, head: str, column: str, spec: InputSpec, data
     columns = {"items": data.catalog.fields, "users": data.user_fields}.get(head)
     if columns is None:
         raise BadSetting(
-            f"[inputs] {name}: from = {source!r} is not known. "
-            "Choose catalog.text, catalog.image, items.COLUMN, users.COLUMN or features/NAME"
+            f"[inputs] {name}: from = {source!r} is not known.{near(source, enrich.prompts.names())} Choose catalog.text, "
+            f"catalog.image, items.COLUMN, users.COLUMN, features/NAME, or a prompt: {', '.join(enrich.prompts.names())}"
         )
     if column not in columns:
         kind = " (that is a column of numbers)" if head == "items" and column in data.catalog.numbers else ""
@@ -189,8 +231,22 @@ def _texts(name: str, source: str, head: str, column: str, spec: InputSpec, data
     )
 
 
+class _Steps:
+    """A watcher that passes steps on and keeps the stage of its input."""
+
+    def __init__(self, report: Callable[[int, int], None]) -> None:
+        self.report, self.total = report, 0
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.total = total or 0
+
+    def step(self, done: int, total: int | None = None, note: str = "") -> None:
+        self.report(done, total or self.total)
+
+
 def describe(recipe: Recipe, name: str) -> str:
     """One line for the report: where an input comes from."""
     spec = recipe.inputs[name]
+    by = f" by {spec.lm}" if spec.lm else ""
     encoder = f", encoder {spec.encoder}" if spec.encoder else ""
-    return " + ".join(spec.from_) + encoder
+    return " + ".join(spec.from_) + by + encoder

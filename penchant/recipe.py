@@ -20,7 +20,7 @@ from penchant.models import by_name
 from penchant.ranking import Candidates, Task
 from penchant.training import Training
 
-__all__ = ["ClaimSpec", "InputSpec", "Recipe", "SplitSpec", "parse", "read"]
+__all__ = ["ClaimSpec", "InputSpec", "Recipe", "SplitSpec", "parse", "read", "split_of"]
 
 SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
 COUNTS = ("dim", "content_dim", "negatives", "neighbours", "k_core")  # of which there must be one
@@ -44,12 +44,20 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME; several are
-    joined. origin: "external" for text columns that came with the data."""
+    """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME, or a prompt
+    such as user_motives; several are joined. origin: "external" for text columns that came with the data.
+
+    For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's; through: motives by way of
+    review_motives; category: what the catalogue is of.
+    """
 
     from_: tuple[str, ...]
     encoder: str | None = None
     origin: str | None = None
+    lm: str | None = None
+    items: str | None = None
+    through: bool = False
+    category: str = ""
 
     def __post_init__(self) -> None:
         if not self.from_:
@@ -116,6 +124,14 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
         raise
     except BadRecipe as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def split_of(sets: Sequence[str]) -> SplitSpec:
+    """A split from settings such as "split.by=by_time", checked as in a recipe."""
+    raw: dict[str, Any] = {}
+    for item in sets:
+        _put(raw, *_setting(item))
+    return _made("split", SplitSpec, raw["split"])
 
 
 def parse(raw: Mapping[str, Any], name: str) -> Recipe:

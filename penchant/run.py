@@ -19,8 +19,10 @@ import numpy as np
 from penchant import inputs as making
 from penchant import metrics, runs, saved, tune
 from penchant.cards import reference
-from penchant.data import digest
+from penchant.data import Dataset, Interactions, digest
+from penchant.enrich import Written
 from penchant.errors import BadSetting, MissingFile
+from penchant.features import Features
 from penchant.model import Recommender, settings_of
 from penchant.recipe import Recipe
 from penchant.report import Claim, DataFacts, Input, LmCost, Metric, Point, Protocol, Report, Seconds, write_whole
@@ -56,12 +58,28 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     making.check(recipe, split)
     if not len(split.valid):
         watch.stage("the valid part is empty: nothing is chosen, every epoch is trained")
-    made = {}
+    made, written = _inputs(recipe, data, store, split.train, watch)
+    recipe.model.bind(split.train, dict(made))  # a missing input is found here, not after a search
+    return Prepared(data, split, made, time.perf_counter() - started, _cost(written))
+
+
+def _inputs(
+    recipe: Recipe, data: Dataset, store: Store, train: Interactions, watch: Watcher
+) -> tuple[dict[str, Features], list[Written]]:
+    """Inputs for models that are fitted on `train`, and what language models wrote for them."""
+    made, written = {}, list[Written]()
     for name, spec in recipe.inputs.items():
         watch.stage(f"input {name}")
-        made[name] = making.make_input(name, spec, data, store, lambda _, done, total: watch.step(done, total))
-    recipe.model.bind(split.train, dict(made))  # a missing input is found here, not after a search
-    return Prepared(data, split, made, time.perf_counter() - started)
+        made[name] = making.make_input(
+            name, spec, data, store, lambda _, done, total: watch.step(done, total), train, written
+        )
+    return made, written
+
+
+def _cost(written: list[Written]) -> LmCost:
+    counts = [w.counts for w in written]
+    total = {n: sum(c.get(n, 0) for c in counts) for n in ("calls", "cached", "tokens_in", "tokens_out")}
+    return LmCost(**total, usd=sum(w.cost for w in written))
 
 
 def run(
@@ -137,6 +155,8 @@ def final(
         training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
     held = runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))
+    # Texts about people are written again from everything; questions that are the same as before are not asked again.
+    inputs, _ = _inputs(recipe, ready.data, store, everything, watch)
     watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
     rec = recipe.model.fit(
         everything,
@@ -144,7 +164,7 @@ def final(
         replace(training, seed=recipe.seeds[0]),
         folder=out / "work",
         progress=lambda curve: watch.step(len(curve.epoch), training.epochs),
-        **ready.inputs,
+        **inputs,
     )
     saved.write(rec, out / "model")
     runs.write_items(ready.data.catalog, ready.split.items, out)
@@ -233,7 +253,7 @@ def _report(
         epochs=round(float(np.median(epochs))),
         parameters=done[best].parameters,
         peak_rss_mb=max(s.peak_mb for s in done),
-        lm=LmCost(),
+        lm=ready.lm,
         seeds=recipe.seeds,
         versions=runs.versions(),
         claim={m: Claim(c.value, c.relative, found[m].mean, c.source, c.leaks) for m, c in recipe.claim.items()}

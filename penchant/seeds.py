@@ -19,7 +19,7 @@ from penchant.features import Features
 from penchant.model import Recommender
 from penchant.ranking import Evaluation, evaluate
 from penchant.recipe import Recipe
-from penchant.report import write_whole
+from penchant.report import LmCost, write_whole
 from penchant.split import Split
 from penchant.training import Curve, Validation
 
@@ -46,6 +46,7 @@ class Prepared:
     split: Split
     inputs: Mapping[str, Features]
     seconds: float
+    lm: LmCost = LmCost()
 
 
 class Log:

@@ -34,7 +34,7 @@ LAYERS: dict[str, str] = {
     "4": "models/",
     "5": "ranking reasons tune",
     "6": "recipe misread inputs seeds run runs examples demo",
-    "7": "cli cli_data entry answers doctor screen serve/ __main__",
+    "7": "cli cli_data cli_enrich entry answers doctor screen serve/ __main__",
     "8": "__init__",  # the public face, which only its users import
 }
 

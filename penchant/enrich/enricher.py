@@ -51,7 +51,7 @@ class Enricher:
                 "Look at one reply:  penchant show calls --id " + key
             )
         seen = self._interactions(prompt)
-        texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.usd))
+        texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.cost))
         counts = {name: count for name, count in sorted(result.counts.items()) if count}
         counts["without_input"] = len(result.ids) - len(result.status) if self.how.limit is None else 0
         column = result.status.get, result.keys.get
@@ -67,7 +67,7 @@ class Enricher:
         title = f"{self.how.title} {prompt.name}{limited}".strip()
         named = {status: [key] for status, (key, _) in result.examples.items()}
         ref = self.store.save_texts(texts, title, counts, named, beside)
-        return Written(ref, texts, counts, result.usd, result.examples, tuple(stages))
+        return Written(ref, texts, counts, result.usd, result.cost, result.examples, tuple(stages))
 
     def plan(self, prompt: Prompt) -> Plan:
         """What would be asked; words of a usual length stand in for answers that later prompts would show."""

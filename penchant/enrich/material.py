@@ -158,7 +158,6 @@ class Material:
                 yield question
 
     def _said(self, user: int) -> Question | None:
-        """From reviews, or from what was made of them."""
         rows, left = self._newest(self._by_user, user, self.limits.most, reviewed=True)
         if not len(rows):
             return None

@@ -29,8 +29,8 @@ GATHER, WHILE = 256, 0.5  # replies that cost nothing are committed so many at a
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of one question. answer: None for a bad reply. cached: it was not asked now. dropped: aspects whose
-    evidence was not in the review. short: the server says that it read less than half of what it was sent."""
+    """What became of one question. answer: None for a bad reply. cached: it was not asked now; tokens and dollars are what
+    it cost when it was. dropped: aspects whose evidence was not in the review."""
 
     question: Question
     key: str
@@ -195,7 +195,7 @@ class _Work:
             answer = self.prompt.reply.model_validate_json(kept.parsed)
         if isinstance(answer, ReviewMotives):
             answer, dropped = _grounded(answer, request)
-        paid = (0, 0, 0.0) if cached else (kept.tokens_in, kept.tokens_out, kept.usd)
+        paid = kept.tokens_in, kept.tokens_out, kept.usd
         self.collect(Answered(question, key, kept.status, answer, kept.error, cached, *paid, dropped))
 
 

@@ -65,12 +65,14 @@ class How:
 @dataclass(frozen=True, eq=False)
 class Written:
     """counts: asked (questions), answered, cached, calls, tokens and one for each kind of trouble. examples: for each
-    kind of bad reply one key and what was wrong. usd: what this run cost. stages: prompts that were answered before."""
+    kind of bad reply one key and what was wrong. usd: what was paid now; cost, and the tokens: what all its answers cost
+    when they were asked. stages: prompts that were answered before."""
 
     ref: str
     texts: Texts
     counts: Mapping[str, int]
     usd: float
+    cost: float
     examples: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     stages: tuple[Written, ...] = ()
 
@@ -85,20 +87,25 @@ class Result:
     status: dict[int, str] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    paid: set[str] = field(default_factory=set)
     usd: float = 0.0
+    cost: float = 0.0
     examples: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def take(self, answered: Answered) -> None:
         row = answered.question.row
         self.counts["asked"] += 1
         self.counts["cached" if answered.cached else "calls"] += 1
-        self.counts["tokens_in"] += answered.tokens_in
-        self.counts["tokens_out"] += answered.tokens_out
         self.counts["cut_tokens"] += answered.question.cut
         self.counts["cut_texts"] += answered.question.cut > 0
         self.counts["left_out"] += answered.question.left_out
         self.counts["ungrounded"] += answered.dropped
-        self.usd += answered.usd
+        self.usd += 0.0 if answered.cached else answered.usd
+        if answered.key not in self.paid:  # equal questions are paid once
+            self.paid.add(answered.key)
+            self.counts["tokens_in"] += answered.tokens_in
+            self.counts["tokens_out"] += answered.tokens_out
+            self.cost += answered.usd
         self.status[row], self.keys[row] = answered.status, answered.key
         if answered.answer is None:
             self.answers.pop(row, None)
