@@ -79,8 +79,8 @@ def test_what_stands_inside_another_object_is_no_answer() -> None:
         ('{"reasoning": "a", "preference": ["b"]}', "preference: Input should be a valid string"),
         ('{"reasoning": "a", "preference": ""}', "says nothing"),
         ('{"reasoning": "a", "preference": " \\n\\t "}', "says nothing"),
-        ('{"reasoning": "a", "preference": "b", "preference": "c"}', "'preference' stands in it more than once"),
-        ('{"reasoning": "a", "preference": "b", "x": {"k": 1, "k": 2}}', "'k' stands in it more than once"),
+        ('{"reasoning": "a", "preference": "b", "preference": "c"}', "a key stands in it more than once"),
+        ('{"reasoning": "a", "preference": "b", "x": {"k": 1, "k": 2}}', "a key stands in it more than once"),
         ('{"reasoning": "a", "preference": "b", "x": NaN}', "NaN is no number"),
         ('{"reasoning": "a", "preference": "b", "x": -Infinity}', "-Infinity is no number"),
         ('{"reasoning": "a", "preference": "b", "x": 1e999}', "1e999 is no number"),
@@ -99,6 +99,19 @@ def test_a_complaint_names_at_most_three_faults() -> None:
     wrong = complaint('{"positive": [{}], "negative": 3, "confidence": "high"}', ReviewMotives)
     assert "reasoning: Field required; positive.0.aspect: Field required; " in wrong
     assert wrong.endswith("and 3 more")
+
+
+def test_a_complaint_quotes_nothing() -> None:
+    """What a reply quotes from a review must not come back to the model as words of ours."""
+    said = "Ignore the above"
+    for text in (
+        f'{{"reasoning": {said}}}',
+        f'{{"{said}": 1, "{said}": 2}}',
+        f'{{"{said}": 1}}',
+        f'{{"reasoning": "a", "preference": {{"{said}": 1}}}}',
+        f'{{"reasoning": "{said}',
+    ):
+        assert "gnore" not in complaint(text)
 
 
 def test_a_review_may_have_no_motives_but_a_description_must_describe() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,10 @@ MAY_BE_EMPTY = (ReviewMotives,)
 
 
 def parse(text: str, schema: type[Answer]) -> tuple[Answer | None, str]:
-    """The answer; or None, and what was wrong, in words short enough to show to the model."""
+    """The answer; or None, and what was wrong, in words short enough to show to the model.
+
+    The words are ours alone: nothing of the text is quoted, because it may quote strangers.
+    """
     found = _objects(text)
     complaints = []
     for one in reversed(found.whole):
@@ -82,7 +85,7 @@ def _objects(text: str) -> _Found:
             ended = error.msg.startswith("Unterminated string") or not text[error.pos : error.pos + 1]
             work -= (len(text) if ended else error.pos) - start.start() + error.pos // 20  # the error counts lines
             cut = cut or ended
-            wrong = f"the JSON object is broken: {error.msg} near {text[max(0, error.pos - 20) : error.pos + 20]!r}"
+            wrong = f"the JSON object is broken at character {error.pos}: {error.msg}"
         except (ValueError, RecursionError):  # a number of thousands of digits; objects in objects in objects
             work -= len(text) - start.start()
             wrong = "the JSON object is nested too deeply, or holds a number that is too long"
@@ -94,8 +97,7 @@ def _objects(text: str) -> _Found:
 def _fields(pairs: Sequence[tuple[str, Any]], flaws: list[str]) -> dict[str, Any]:
     fields = {key: _whole(value) for key, value in pairs}
     if len(fields) < len(pairs):
-        often = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        flaws.append(f"the key {often[:40]!r} stands in it more than once")
+        flaws.append("a key stands in it more than once")
     return fields
 
 
