@@ -121,6 +121,7 @@ class Material:
 
     def _items(self) -> Iterator[Question]:
         blocks, shows = self.prompt.blocks, "picture" in self.prompt.sees and self.prompt.first is None
+        lines, cuts = self.lines.items, self.lines.item_cuts.tolist()
         for row, key in enumerate(self.catalog.items.keys):
             about = Mention("item", key, True)
             if shows:
@@ -130,24 +131,29 @@ class Material:
                 continue
             made: list[Block] = []
             looks = self.told.get(row) if self.told is not None and "looks" in blocks else None
-            if self.lines.items[row]:
-                made.append(Block("item", ((("", self.lines.items[row]),),)))
+            if lines[row]:
+                made.append(Block("item", ((("", lines[row]),),)))
             if looks is not None and looks.text():
                 made.append(Block("looks", ((("", clean(looks.text())),),)))
-            seen: tuple[Mention, ...] = ()
-            left, cut = 0, int(self.lines.item_cuts[row])
-            if "reviews" in blocks and self.given is not None:
-                rows, left = self._newest(self._by_item, row, self.limits.most)
-                entries = [self._review(int(r), with_item=False) for r in rows]
-                kept = self._fit(entries, tokens.count(self.lines.items[row]))
-                left += len(rows) - kept
-                rows = rows[len(rows) - kept :]
-                if kept:
-                    made.append(Block("reviews", tuple(entries[len(entries) - kept :])))
-                seen = tuple(self._user(int(u)) for u in self.train.user[rows])
-                cut += self._review_cut(rows)
+            received = self._received(row) if "reviews" in blocks and self.given is not None else None
+            block, seen, left, cut = received or (None, (), 0, 0)
+            if block is not None:
+                made.append(block)
+            cut += cuts[row]
             if made:
                 yield Question(row, about, seen, tuple(made), cut=cut, left_out=left)
+
+    def _received(self, row: int) -> tuple[Block, tuple[Mention, ...], int, int] | None:
+        """The reviews of an item: block, who wrote them, how many older ones are left out, tokens cut off."""
+        rows, left = self._newest(self._by_item, row, self.limits.most)
+        if not len(rows):
+            return None
+        entries = [self._review(int(r), with_item=False) for r in rows]
+        kept = self._fit(entries, tokens.count(self.lines.items[row]))
+        rows = rows[len(rows) - kept :]
+        writers = tuple(self._user(int(u)) for u in self.train.user[rows])
+        block = Block("reviews", tuple(entries[len(entries) - kept :]))
+        return block, writers, left + len(entries) - kept, self._review_cut(rows)
 
     def _users(self) -> Iterator[Question]:
         rated = self.prompt.blocks == ("items",) and "titles" in self.prompt.sees
@@ -234,26 +240,29 @@ class Material:
     # ---- histories
 
     @cached_property
-    def _by_user(self) -> tuple[np.ndarray, np.ndarray]:
+    def _by_user(self) -> tuple[np.ndarray, list[int]]:
         """Train rows by user, oldest first, and where each user's begin."""
         order = self.train.order()
-        return order, np.searchsorted(self.train.user[order], np.arange(len(self.train.users) + 1))
+        return order, np.searchsorted(self.train.user[order], np.arange(len(self.train.users) + 1)).tolist()
 
     @cached_property
-    def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
+    def _by_item(self) -> tuple[np.ndarray, list[int]]:
         """Train rows with a review by catalogue row, oldest first where there are times."""
         rows = self.reviewed
         at = self._rows_of_item[self.train.item[rows]]
         time = self.train.time[rows] if self.train.time is not None else np.arange(len(rows))
         order = np.lexsort((self.train.user[rows], time, at))
-        return rows[order], np.searchsorted(at[order], np.arange(len(self.catalog.items) + 1))
+        return rows[order], np.searchsorted(at[order], np.arange(len(self.catalog.items) + 1)).tolist()
 
     def _newest(
-        self, index: tuple[np.ndarray, np.ndarray], row: int, most: int, reviewed: bool = False
+        self, index: tuple[np.ndarray, list[int]], row: int, most: int, reviewed: bool = False
     ) -> tuple[np.ndarray, int]:
         """The newest rows of one user or item, oldest of them first, and how many older ones there are."""
         order, starts = index
-        rows = order[starts[row] : starts[row + 1]]
+        first, last = starts[row], starts[row + 1]
+        if first == last:
+            return order[:0], 0
+        rows = order[first:last]
         if reviewed:
             rows = rows[self.lines.has_review[rows]]
         if self.told is not None:

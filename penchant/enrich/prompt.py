@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -70,10 +71,15 @@ class Prompt:
         """Whether it shows what people did or wrote; then it is made from a train part and from nothing else."""
         return any(part.startswith("train ") for part in self.sees)
 
-    @property
+    @cached_property
     def blocks(self) -> tuple[str, ...]:
         """The fenced blocks that the user part has slots for."""
-        return tuple(s for s in re.findall(r"{(\w+)}", self.user) if s not in ("opening", "category"))
+        return tuple(slot for slot in self._parts[1::2] if slot not in ("opening", "category"))
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        """The user part, cut at its slots: text, slot, text, slot, ..., text."""
+        return re.split(r"{(\w+)}", self.user)
 
     def render(
         self,
@@ -86,7 +92,7 @@ class Prompt:
         given = {block.name: block for block in blocks}
         first, bodies = fenced([given.get(name, Block(name, ())) for name in self.blocks])
         values = {"opening": first, "category": clean(category) or ANYTHING, **bodies}
-        user = re.sub(r"{(\w+)}", lambda match: values[match.group(1)], self.user)
+        user = "".join([values[part] if n % 2 else part for n, part in enumerate(self._parts)])
         return Request(self.system, user, images, self.reply, self.temperature, self.max_tokens, about=about)
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
@@ -72,8 +72,20 @@ class Request:
 
     def key(self, model: str, revision: str) -> str:
         """sha256 of the facts as canonical JSON; equal questions have equal keys and are paid once. Hex."""
-        said = json.dumps(self.facts(model, revision), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+        sha = _beginning(
+            model,
+            revision,
+            self.system,
+            self.pictures,
+            self.picture_size,
+            self.temperature,
+            self.max_tokens,
+            self.seed,
+            self.schema,
+        ).copy()
+        # "user" is the last key in order, so all before it is hashed once for many questions.
+        sha.update(f',"user":{json.dumps(self.user, ensure_ascii=False)}}}'.encode("utf-8", "surrogatepass"))
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,27 @@ def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageMode
 def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema as servers want it: closed objects, every key required, no titles or defaults, no references."""
     return _wire_schema(schema)
+
+
+@lru_cache(256)
+def _beginning(
+    model: str,
+    revision: str,
+    system: str,
+    pictures: tuple[str, ...],
+    picture_size: int,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+    schema: type[Answer] | None,
+) -> hashlib._Hash:
+    """The canonical JSON of a question's facts up to its last key."""
+    images = (b"",) if pictures else ()
+    request = Request(system, "", images, schema, temperature, max_tokens, seed, picture_size)
+    facts = request.facts(model, revision) | {"pictures": list(pictures)}
+    facts.pop("user")
+    said = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(said[:-1].encode("utf-8", "surrogatepass"))
 
 
 @cache

@@ -102,9 +102,10 @@ def _fields(pairs: Sequence[tuple[str, Any]], flaws: list[str]) -> dict[str, Any
 
 
 def _whole(value: Any) -> Any:
-    """Halves of surrogate pairs, which no file can hold, become marks of replacement."""
+    """Text on one line; halves of surrogate pairs, which no file can hold, become marks of replacement."""
     if isinstance(value, str):
-        return value if value.isascii() else HALF.sub("\ufffd", value)
+        line = " ".join(value.split())
+        return line if line.isascii() else HALF.sub("\ufffd", line)
     return [_whole(part) for part in value] if isinstance(value, list) else value
 
 

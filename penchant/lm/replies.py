@@ -27,12 +27,8 @@ __all__ = [
 MOST_DRIVERS, MOST_AVERSIONS, MOST_ASPECTS = 8, 5, 12
 
 
-def _line(value: Any) -> Any:
-    return " ".join(value.split()) if isinstance(value, str) else value
-
-
-Line = Annotated[str, BeforeValidator(_line)]
-"""Text on one line: whatever spaces and breaks a model put in become single spaces."""
+Line = str
+"""Text on one line: parsing makes single spaces of whatever spaces and breaks a model put in."""
 
 
 class Answer(BaseModel):
