@@ -44,7 +44,7 @@ class Enricher:
         self.store.ready()
         stages: list[Written] = []
         result, made_by, parents = self._answered(prompt, self.lm, stages, keep=True)
-        if result.counts["asked"] and not result.answers:
+        if result.counts["asked"] and not result.replies:
             status, (key, error) = next(iter(result.examples.items()))
             raise LmError(
                 f"{prompt.name}: none of {result.counts['asked']} questions was answered; {status}, e.g. {key}: {error}. "
@@ -54,15 +54,8 @@ class Enricher:
         texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.cost))
         counts = {name: count for name, count in sorted(result.counts.items()) if count}
         counts["without_input"] = len(result.ids) - len(result.status) if self.how.limit is None else 0
-        column = result.status.get, result.keys.get
-        beside = {
-            "status": [column[0](row) for row in range(len(result.ids))],
-            "call": [column[1](row) for row in range(len(result.ids))],
-            "reply": [
-                result.answers[row].model_dump_json() if row in result.answers else None
-                for row in range(len(result.ids))
-            ],
-        }
+        columns = {"status": result.status, "call": result.keys, "reply": result.replies}
+        beside = {name: [column.get(row) for row in range(len(result.ids))] for name, column in columns.items()}
         limited = f", first {self.how.limit}" if self.how.limit else ""
         title = f"{self.how.title} {prompt.name}{limited}".strip()
         named = {status: [key] for status, (key, _) in result.examples.items()}
@@ -128,11 +121,11 @@ class Enricher:
             written = inner.write(prompt)
             stages += [*written.stages, replace(written, stages=())]
             ref, texts = written.ref, written.texts
-            raw = self.store.beside(ref, "reply")
-            answers = {row: prompt.reply.model_validate_json(text) for row, text in enumerate(raw) if text}
+            raw = {row: text for row, text in enumerate(self.store.beside(ref, "reply")) if text}
         else:
             result, _, _ = inner._answered(prompt, self.lm, stages, keep=False)
-            ref, texts, answers = "", Texts(result.ids, result.values, Provenance("plan")), result.answers
+            ref, texts, raw = "", Texts(result.ids, result.values, Provenance("plan")), result.replies
+        answers = {row: prompt.reply.model_validate_json(text) for row, text in raw.items()}
         if prompt.of == "interaction":
             rows = Material(prompt, self.catalog, self.train, 0).reviewed
             answers = {int(rows[place]): answer for place, answer in answers.items()}
@@ -150,8 +143,8 @@ class Enricher:
                 step = [(user, rows) for user, rows in step if user in set(users)]
             else:
                 # A chain that broke stays broken: a text that has not read everything would pass for one that has.
-                step = [(user, rows) for user, rows in step if user in result.answers]
-            notes = {user: result.answers[user].text() if number else "" for user, _ in step}
+                step = [(user, rows) for user, rows in step if user in result.texts]
+            notes = {user: result.texts[user] if number else "" for user, _ in step}
             self._tell(f"{material.prompt.name}, step {number + 1}", len(step))
             result.counts["steps"] = number + 1
             yield (material.step(user, rows, notes[user]) for user, rows in step)

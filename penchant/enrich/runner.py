@@ -8,7 +8,6 @@ store of its own to be merged later.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,13 +28,14 @@ GATHER, WHILE = 256, 0.5  # replies that cost nothing are committed so many at a
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of one question. answer: None for a bad reply. cached: it was not asked now; tokens and dollars are what
+    """What became of one question. answer, and the same as JSON: None and "" for a bad reply. cached: it was not asked now; tokens and dollars are what
     it cost when it was. dropped: aspects whose evidence was not in the review."""
 
     question: Question
     key: str
     status: str
     answer: Answer | None
+    reply: str = ""
     error: str = ""
     cached: bool = False
     tokens_in: int = 0
@@ -190,13 +190,14 @@ class _Work:
             self.calls.mention(new)
 
     def _answered(self, key: str, question: Question, request: Request, kept: Kept, cached: bool) -> None:
-        answer, dropped = None, 0
+        answer, reply, dropped = None, "", 0
         if kept.status == "ok" and kept.parsed is not None:
-            answer = self.prompt.reply.model_validate_json(kept.parsed)
+            answer, reply = self.prompt.reply.model_validate_json(kept.parsed), kept.parsed
         if isinstance(answer, ReviewMotives):
             answer, dropped = _grounded(answer, request)
+            reply = answer.model_dump_json() if dropped else reply
         paid = kept.tokens_in, kept.tokens_out, kept.usd
-        self.collect(Answered(question, key, kept.status, answer, kept.error, cached, *paid, dropped))
+        self.collect(Answered(question, key, kept.status, answer, reply, kept.error, cached, *paid, dropped))
 
 
 def _grounded(answer: ReviewMotives, request: Request) -> tuple[ReviewMotives, int]:
@@ -215,8 +216,3 @@ def _grounded(answer: ReviewMotives, request: Request) -> tuple[ReviewMotives, i
     positive, negative = there(answer.positive), there(answer.negative)
     dropped = len(answer.positive) + len(answer.negative) - len(positive) - len(negative)
     return answer.model_copy(update={"positive": positive, "negative": negative}), dropped
-
-
-def reply_json(answer: Answer) -> str:
-    """A typed reply as one line of JSON, as it stands beside its text."""
-    return json.dumps(answer.model_dump(), ensure_ascii=False)

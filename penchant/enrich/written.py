@@ -12,7 +12,7 @@ from penchant.data import Ids
 from penchant.enrich.material import Material
 from penchant.enrich.runner import Answered
 from penchant.errors import BadSetting, UnknownKey
-from penchant.lm import BAD, replies
+from penchant.lm import BAD
 from penchant.texts import Texts
 
 __all__ = ["How", "Result", "Watcher", "Written"]
@@ -79,11 +79,12 @@ class Written:
 
 @dataclass(eq=False)
 class Result:
-    """All answers of one prompt. answers, replies' keys and statuses by row."""
+    """All answers of one prompt, by row: text, typed reply as JSON, status, key of the call."""
 
     ids: Ids
     material: Material
-    answers: dict[int, replies.Answer] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    replies: dict[int, str] = field(default_factory=dict)
     status: dict[int, str] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -108,11 +109,13 @@ class Result:
             self.cost += answered.usd
         self.status[row], self.keys[row] = answered.status, answered.key
         if answered.answer is None:
-            self.answers.pop(row, None)
+            self.texts.pop(row, None)
+            self.replies.pop(row, None)
             self.counts[answered.status] += 1
             self.examples.setdefault(answered.status, (self.ids.keys[row], answered.error))
         else:
-            self.answers[row] = answered.answer
+            self.texts[row] = answered.answer.text().strip()
+            self.replies[row] = answered.reply
             self.counts["answered"] += 1
 
     def note(self, seconds: float) -> str:
@@ -123,5 +126,4 @@ class Result:
 
     @cached_property
     def values(self) -> tuple[str | None, ...]:
-        texts = ((self.answers[row].text().strip() if row in self.answers else "") for row in range(len(self.ids)))
-        return tuple(text or None for text in texts)
+        return tuple(self.texts.get(row) or None for row in range(len(self.ids)))
