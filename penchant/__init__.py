@@ -25,9 +25,11 @@ __all__ = [
     "Store",
     "Training",
     "encode",
+    "enrich",
     "evaluate",
     "explain",
     "graph",
+    "lm",
     "load",
     "metrics",
     "models",
@@ -36,7 +38,7 @@ __all__ = [
     "split",
 ]
 
-_MODULES = {"encode", "graph", "metrics", "models", "shop", "split"}
+_MODULES = {"encode", "enrich", "graph", "lm", "metrics", "models", "shop", "split"}
 _NAMES = {
     "Store": ("store", "Store"),
     "Training": ("training", "Training"),

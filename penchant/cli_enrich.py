@@ -69,12 +69,12 @@ def enrich(
     from penchant import enrich as enriching
     from penchant import inputs, screen
 
+    asked = enriching.prompts.read(prompt)
     kept = open_store(store)
     spec, interactions, min_rating = _split(split, interactions, min_rating)
     settings: dict[str, Any] = {"parallel": parallel, "timeout": timeout, "retries": retries}
     settings |= {"context": context} if context is not None else {}
     model = _model(lm, kept, budget_usd, replay, plan, settings)
-    asked = enriching.prompts.read(prompt)
     with imported_beside(data):
         found = inputs.open_data(data, kept, interactions, min_rating)
     train = inputs.make_split(found, spec).train if asked.personal else None

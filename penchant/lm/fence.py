@@ -21,6 +21,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 
 __all__ = ["Block", "blocks_of", "clean", "fenced", "opening"]
 
@@ -41,7 +42,9 @@ class Block:
 
 
 def clean(text: str) -> str:
-    """A stranger's text on one line, without what a reader cannot see."""
+    """A stranger's text on one line, without what a reader cannot see; HTML's entities become the letters they mean."""
+    if "&" in text:
+        text = unescape(text)
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
     return _SPACE.sub(" ", _HIDDEN.sub("", _HALF.sub("\ufffd", text))).strip()
