@@ -136,11 +136,17 @@ def show(
     answers.print_facts(dict(card), json)
 
 
-def doctor(store: StorePath = None, json: Json = False) -> None:
-    """What is installed, which device is used, where data and store are."""
+def doctor(
+    lm: Annotated[
+        str | None, typer.Option(help="Also ask whether this language model answers, e.g. http://HOST/v1#MODEL.")
+    ] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """What is installed, which device is used, where data and store are, which language model answers."""
     from penchant import doctor as checks
 
-    answers.print_facts(checks.look(_place(store)), json)
+    answers.print_facts(checks.look(_place(store)) | ({} if lm is None else checks.ask(lm, open_store(store))), json)
 
 
 def _print_data(data: Dataset, json: bool) -> None:

