@@ -52,13 +52,6 @@ class Lines:
         return np.array([row for row, text in enumerate(written) if text and text.strip()], np.int64)
 
     @cached_property
-    def has_review(self) -> np.ndarray:
-        """(N,) bool"""
-        has = np.zeros(len(self.train) if self.train is not None else 0, bool)
-        has[self.reviewed] = True
-        return has
-
-    @cached_property
     def titles(self) -> list[str]:
         """The title of each catalogue row, or its key."""
         most = min(self.limits.item_tokens, TITLE)
@@ -78,7 +71,7 @@ class Lines:
     @cached_property
     def _reviews(self) -> tuple[dict[int, str], np.ndarray]:
         written = (self.train.review if self.train is not None else None) or ()
-        cuts = np.zeros(len(self.has_review), np.int64)
+        cuts = np.zeros(len(written), np.int64)
         lines: dict[int, str] = {}
         most = 16 * self.limits.review_tokens  # letters: of a review of a megabyte the end is only counted, not cleaned
         for row in self.reviewed.tolist():

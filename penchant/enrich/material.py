@@ -16,6 +16,7 @@ import numpy as np
 from penchant.calls import Mention
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions
+from penchant.enrich.histories import Histories
 from penchant.enrich.lines import Lines
 from penchant.enrich.prompt import Limits, Prompt
 from penchant.errors import MissingInput
@@ -72,6 +73,10 @@ class Material:
         self.given = train
         _check(prompt, catalog, train)
         self.lines = Lines(catalog, train, prompt.limits, items)
+        if train is not None:
+            self.histories = Histories(train, catalog.items, self.lines.reviewed)
+            # Of reviews, only those that an earlier prompt has read, if it was to read them.
+            self.readable = set(self.lines.reviewed.tolist()) if told is None else told.keys()
 
     @property
     def train(self) -> Interactions:
@@ -104,7 +109,7 @@ class Material:
         """For a recurrent prompt: for each step, (user, catalogue rows of the block) of those who have one."""
         size, found = self.limits.block, []
         for user in range(len(self.train.users)):
-            chosen = self._catalog_rows(self._newest(self._by_user, user, self.limits.most)[0])
+            chosen = self._catalog_rows(self.histories.of_user(user, self.limits.most)[0])
             found.append([chosen[start : start + size] for start in range(0, len(chosen), size)])
         longest = max(map(len, found), default=0)
         return [[(u, blocks[k]) for u, blocks in enumerate(found) if k < len(blocks)] for k in range(longest)]
@@ -145,7 +150,7 @@ class Material:
 
     def _received(self, row: int) -> tuple[Block, tuple[Mention, ...], int, int] | None:
         """The reviews of an item: block, who wrote them, how many older ones are left out, tokens cut off."""
-        rows, left = self._newest(self._by_item, row, self.limits.most)
+        rows, left = self.histories.of_item(row, self.limits.most, self.readable)
         if not len(rows):
             return None
         entries = [self._review(int(r), with_item=False) for r in rows]
@@ -164,7 +169,7 @@ class Material:
                 yield question
 
     def _said(self, user: int) -> Question | None:
-        rows, left = self._newest(self._by_user, user, self.limits.most, reviewed=True)
+        rows, left = self.histories.of_user(user, self.limits.most, self.readable)
         if not len(rows):
             return None
         entries = [self._review(int(r), with_item=True) for r in rows]
@@ -179,8 +184,8 @@ class Material:
 
     def _chosen(self, user: int, rated: bool) -> Question | None:
         """From the texts of what was chosen."""
-        rows, left = self._newest(self._by_user, user, self.limits.most)
-        at = self._rows_of_item[self.train.item[rows]]
+        rows, left = self.histories.of_user(user, self.limits.most)
+        at = self.histories.catalog_rows(rows)
         there = np.array([r >= 0 and bool(self.lines.items[r]) for r in at], bool)
         rows, at = rows[there], at[there]
         if not len(rows):
@@ -190,7 +195,7 @@ class Material:
         for row, item in zip(rows, at, strict=True):
             line = self.lines.titles[item] if rated else self.lines.items[item]
             fields = (("item" if rated else "", line),)
-            entries.append(fields if value is None else (*fields, ("rating", f"{value[row]:g}")))
+            entries.append(fields if value is None else (*fields, ("rating", self._rating(int(row)))))
         kept = self._fit(entries)
         at = at[len(at) - kept :]
         block = Block("items", tuple(entries[len(entries) - kept :]))
@@ -209,11 +214,11 @@ class Material:
     def _review(self, row: int, with_item: bool, raw: bool = False) -> Entry:
         """One choice: the item's title, the rating, and the review or what an earlier prompt made of it."""
         fields: list[tuple[str, str]] = []
-        item = int(self._rows_of_item[self.train.item[row]])
+        item = int(self.histories.catalog_rows(np.array([row]))[0])
         if with_item and item >= 0:
             fields.append(("item", self.lines.titles[item]))
         if self.train.value is not None:
-            fields.append(("rating", f"{self.train.value[row]:g}"))
+            fields.append(("rating", self._rating(row)))
         told = None if raw or self.told is None else self.told.get(row)
         if isinstance(told, replies.ReviewMotives):
             for name, aspects in (("praised", told.positive), ("criticised", told.negative)):
@@ -224,6 +229,20 @@ class Material:
         elif self.told is None or raw:
             fields.append(("review", self.lines.reviews[row]))
         return tuple(fields)
+
+    def _rating(self, row: int) -> str:
+        """A rating with the highest one given, because nobody knows the scale: "3.5/5"."""
+        assert self.train.value is not None
+        return f"{self.train.value[row]:g}/{self._highest:g}"
+
+    @cached_property
+    def _highest(self) -> float:
+        assert self.train.value is not None
+        return float(np.max(self.train.value))
+
+    def _catalog_rows(self, rows: np.ndarray) -> np.ndarray:
+        at = self.histories.catalog_rows(rows)
+        return at[at >= 0]
 
     def _review_cut(self, rows: np.ndarray) -> int:
         return int(self.lines.review_cuts[rows].sum()) if self.told is None else 0
@@ -236,47 +255,6 @@ class Material:
             if room < 0:
                 return max(place, 1)
         return len(entries)
-
-    # ---- histories
-
-    @cached_property
-    def _by_user(self) -> tuple[np.ndarray, list[int]]:
-        """Train rows by user, oldest first, and where each user's begin."""
-        order = self.train.order()
-        return order, np.searchsorted(self.train.user[order], np.arange(len(self.train.users) + 1)).tolist()
-
-    @cached_property
-    def _by_item(self) -> tuple[np.ndarray, list[int]]:
-        """Train rows with a review by catalogue row, oldest first where there are times."""
-        rows = self.reviewed
-        at = self._rows_of_item[self.train.item[rows]]
-        time = self.train.time[rows] if self.train.time is not None else np.arange(len(rows))
-        order = np.lexsort((self.train.user[rows], time, at))
-        return rows[order], np.searchsorted(at[order], np.arange(len(self.catalog.items) + 1)).tolist()
-
-    def _newest(
-        self, index: tuple[np.ndarray, list[int]], row: int, most: int, reviewed: bool = False
-    ) -> tuple[np.ndarray, int]:
-        """The newest rows of one user or item, oldest of them first, and how many older ones there are."""
-        order, starts = index
-        first, last = starts[row], starts[row + 1]
-        if first == last:
-            return order[:0], 0
-        rows = order[first:last]
-        if reviewed:
-            rows = rows[self.lines.has_review[rows]]
-        if self.told is not None:
-            rows = rows[np.array([int(r) in self.told for r in rows], bool)]
-        return rows[max(0, len(rows) - most) :], max(0, len(rows) - most)
-
-    @cached_property
-    def _rows_of_item(self) -> np.ndarray:
-        """Catalogue row of each of the train part's items, -1 where the catalogue has none."""
-        return self.catalog.items.rows(self.train.items.keys)
-
-    def _catalog_rows(self, rows: np.ndarray) -> np.ndarray:
-        at = self._rows_of_item[self.train.item[rows]]
-        return at[at >= 0]
 
     def _user(self, row: int, asked: bool = False) -> Mention:
         return Mention("user", self.train.users.keys[row], asked)
