@@ -280,7 +280,7 @@ def obeyed(question: Question) -> tuple[str, str]:
     return "", ""
 
 
-def answer(question: Question, plan: Plan, fault: str) -> str:
+def answer(question: Question, plan: Plan, fault: str, bearer: str) -> str:
     """The reply's text."""
     rng = random.Random(question.seed)
     if fault == "empty":
@@ -289,6 +289,8 @@ def answer(question: Question, plan: Plan, fault: str) -> str:
         return '{"reasoning": "so far so good", "next'
     if fault == "shape":
         return json.dumps({"unexpected": [1, 2, 3]})
+    if fault == "leak":  # what it was called with comes back as its answer, as behind some proxies
+        return json.dumps(example(question.schema, rng, question, say=f"You sent {bearer}"))
     if fault == "echo":  # wrong shape, and strangers' words in it
         return json.dumps({"unexpected": outside(question.user)[1] or question.user})
     say, given = obeyed(question) if plan.gullible else ("", "")
@@ -411,7 +413,7 @@ class Desk:
             return failure(int(fault), said, wait=plan.latency), ""
         if fault == "reset":
             return Sending(200, b"", plan.latency, reset=True), ""
-        said = "" if fault in ("refusal", "filter") else answer(question, plan, fault)
+        said = "" if fault in ("refusal", "filter") else answer(question, plan, fault, bearer)
         if fault == "length":
             said = said[: len(said) // 2]
         return Sending(200, b"", plan.hang if fault == "hang" else plan.latency), said
