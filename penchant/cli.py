@@ -11,8 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from penchant import answers
-from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store, show
+from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store
 from penchant.cli_enrich import enrich
+from penchant.cli_store import diff, forget, gc, show
 from penchant.entry import guarded
 from penchant.errors import BadSetting
 
@@ -22,7 +23,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-for command in (enrich, encode, show, doctor):
+for command in (enrich, encode, show, diff, gc, forget, doctor):
     app.command()(command)
 
 K = Annotated[int, typer.Option("-k", help="How many items.", min=1)]

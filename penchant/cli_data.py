@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penchant.data import Dataset
     from penchant.store import Store
 
-__all__ = ["Json", "StorePath", "data_app", "doctor", "encode", "open_store", "show"]
+__all__ = ["Json", "StorePath", "data_app", "doctor", "encode", "open_store"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 StorePath = Annotated[
@@ -106,34 +106,6 @@ def encode(
         "made_by": found.source.made_by,
     }
     answers.print_facts(facts, json, f"Look at it:  penchant show {ref}")
-
-
-def show(
-    ref: Annotated[str, typer.Argument(help="What is stored: features/..., or a run folder.")],
-    store: StorePath = None,
-    json: Json = False,
-) -> None:
-    """Look at something stored: its card, or a run's table."""
-    from penchant import screen
-    from penchant.report import Report
-    from penchant.runs import finished
-    from penchant.table import table
-
-    if not ref.startswith(("features/", "texts/")) or (Path(ref) / "run.json").exists():  # else it is of the store
-        try:
-            run = finished(ref)
-        except MissingFile as error:
-            refs = () if Path(ref).exists() else open_store(store).refs()
-            stored = f"\nStored are: {some(refs)}" if refs else ""
-            raise MissingFile(f"{error}{stored}") from None
-        report = Report.read(run)
-        if json:
-            answers.print_json(jsonlib.loads((run / "report.json").read_text("utf-8")))
-        else:
-            screen.out.print(table([report], width=screen.out.width))
-        return
-    card = open_store(store).card(ref)
-    answers.print_facts(dict(card), json)
 
 
 def doctor(

@@ -1,0 +1,103 @@
+"""Questions: what a store's calls come to, and which of them were asked for somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penchant.calls import Call, Mention
+from penchant.errors import UnknownId
+from penchant.store import Store
+from penchant.stored import known_keys, open_calls, stored_key
+
+__all__ = ["Asked", "Total", "calls_of", "calls_with", "totals"]
+
+
+@dataclass(frozen=True)
+class Total:
+    """Calls of one model with one prompt. by_status: how many ended so."""
+
+    model: str
+    prompt: str
+    calls: int
+    by_status: Mapping[str, int]
+    tokens_in: int
+    tokens_out: int
+    usd: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call and whom it is about."""
+
+    call: Call
+    mentions: tuple[Mention, ...]
+
+
+def totals(store: Store, status: str | None = None) -> list[Total]:
+    """What the store's calls come to, by model and prompt, most calls first; all of them or those of one status."""
+    groups: dict[tuple[str, str], list[tuple[str, int, int, int, float]]] = {}
+    with open_calls(store) as calls:
+        if calls is None:
+            return []
+        with calls.told() as db:
+            rows = db.execute(
+                """SELECT model, prompt, status, count(*), sum(tokens_in), sum(tokens_out), sum(usd) FROM calls
+                WHERE ? IS NULL OR status = ? GROUP BY model, prompt, status ORDER BY status""",
+                (status, status),
+            ).fetchall()
+    for model, prompt, *rest in rows:
+        groups.setdefault((model, prompt), []).append(tuple(rest))
+    made = [
+        Total(
+            model,
+            prompt,
+            sum(row[1] for row in rows),
+            {row[0]: row[1] for row in rows},
+            sum(row[2] for row in rows),
+            sum(row[3] for row in rows),
+            sum(row[4] for row in rows),
+        )
+        for (model, prompt), rows in groups.items()
+    ]
+    return sorted(made, key=lambda total: (-total.calls, total.model, total.prompt))
+
+
+def calls_of(
+    store: Store, key: str, status: str | None = None, most: int | None = None
+) -> tuple[list[Asked], int, int]:
+    """Calls that were asked for a user or item, or about one of its interactions, newest first.
+
+    Returns at most so many of them, how many there are, and how many others only show its words. Raises UnknownId.
+    """
+    name = stored_key(key)
+    mine = """SELECT call FROM mentions WHERE key = :key AND asked = 1 UNION
+        SELECT part.call FROM mentions AS part JOIN mentions AS whole ON whole.call = part.call
+        WHERE part.key = :key AND whole.kind = 'interaction' AND whole.asked = 1"""
+    with open_calls(store) as calls:
+        if calls is not None:
+            only = "AND (:status IS NULL OR status = :status)"
+            with calls.told() as db:
+                values = {"key": name, "status": status}
+                count = "SELECT count(*) FROM calls WHERE id IN"
+                (number,) = db.execute(f"{count} ({mine}) {only}", values).fetchone()
+                of_all = "SELECT call FROM mentions WHERE key = :key"
+                (mentioned,) = db.execute(f"{count} ({of_all}) {only}", values).fetchone()
+                there = db.execute(f"{of_all} LIMIT 1", values).fetchone()
+            if there:
+                where = (
+                    f"WHERE id IN ({mine.replace(':key', '?')}) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?"
+                )
+                limit = -1 if most is None else most
+                found = calls.read_all(where, (name, name, status, status, limit))
+                return [Asked(call, tuple(calls.mentions(call.key))) for call in found], number, mentioned - number
+    raise UnknownId("user or item", key, known_keys(store), "No question was ever asked about it.  penchant show calls")
+
+
+def calls_with(store: Store, status: str, most: int = 5) -> list[Asked]:
+    """The newest calls that ended with this status."""
+    with open_calls(store) as calls:
+        if calls is None:
+            return []
+        found = list(calls.read_all("WHERE status = ? ORDER BY id DESC LIMIT ?", (status, most)))
+        return [Asked(call, tuple(calls.mentions(call.key))) for call in found]
