@@ -195,7 +195,10 @@ class Calls(Database):
             return db.execute("SELECT count(*) FROM calls").fetchone()[0]
 
     def drop(self, keys: Sequence[str]) -> int:
-        """Deletes calls, their mentions, and pictures that no other call shows; how many calls there were."""
+        """Deletes calls, their mentions, and pictures that no other call shows; how many calls there were.
+
+        What is deleted is overwritten, in the log as well; where pages were split, `sweep.scrub` removes older copies.
+        """
         gone = 0
         with self.transaction() as db:
             for some in _chunks(keys):
@@ -205,17 +208,14 @@ class Calls(Database):
                 gone += db.execute(f"DELETE FROM calls WHERE id IN ({marks})", rows).rowcount
         self._drop_pictures()
         with self.told() as db:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the bytes are gone from the log as well
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
     def _drop_pictures(self) -> None:
-        with self.told() as db:
+        with self.transaction() as db:  # from beginning to end, because another process may show a picture meanwhile
             hashes = {row[0].hex() for row in db.execute("SELECT hash FROM pictures")}
-        if not hashes:
-            return
-        for call in self.read_all():
-            hashes.difference_update(call.request["pictures"])
-        with self.transaction() as db:
+            for call in self.read_all() if hashes else ():
+                hashes.difference_update(call.request["pictures"])
             db.executemany("DELETE FROM pictures WHERE hash = ?", [(bytes.fromhex(h),) for h in hashes])
 
     def _rows(self, keys: Sequence[str]) -> list[tuple[str, int]]:

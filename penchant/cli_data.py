@@ -96,7 +96,7 @@ def encode(
     with screen.bars(json) as watch:
         watch.stage(f"encoding {source}")
         found = inputs.make_input("text" if text else "image", spec, data, kept, lambda _, d, t: watch.step(d, t))
-    ref = kept.save_features(found, f"{data.name} {source}")
+    ref = kept.save_features(found)
     facts = {
         "ref": ref,
         "rows": len(found.ids),

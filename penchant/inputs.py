@@ -176,6 +176,7 @@ def _one(
         if progress is not None:
             progress(name, done, total)
 
+    title = f"{data.name} {source}"
     head, _, rest = source.replace("/", ".", 1).partition(".")
     if head == "features":
         if rest not in data.features:
@@ -185,7 +186,7 @@ def _one(
     if source == "catalog.image":
         if not data.catalog.pictures.present.any():
             raise MissingInput(f"[inputs] {name}: {data.name} has no pictures")
-        return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report)
+        return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report, title)
     if _is_prompt(source):
         asked = enrich.prompts.read(source)
         how = {"category": spec.category, "items": spec.items, "through": spec.through, "title": data.name}
@@ -197,11 +198,11 @@ def _one(
         made = enrich.write(source, part, data.catalog, spec.lm, store, _Steps(report), **how)
         if written is not None:
             written += [*made.stages, made]
-        return encode.texts(made.texts, encode.open_text(spec.encoder or "minilm"), store, report)
+        return encode.texts(made.texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
     texts = _texts(name, source, head, rest, spec, data)
     if not texts.present.any():
         raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
-    return encode.texts(texts, encode.open_text(spec.encoder or "minilm"), store, report)
+    return encode.texts(texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
 
 
 def _texts(name: str, source: str, head: str, column: str, spec: InputSpec, data: Dataset) -> Texts:

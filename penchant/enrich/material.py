@@ -120,7 +120,7 @@ class Material:
         if earlier:
             blocks.append(Block("earlier", ((("", clean(earlier)),),)))
         cut = int(self.lines.item_cuts[rows].sum())
-        return Question(user, self._user(user), self._shown(rows), tuple(blocks), cut=cut)
+        return Question(user, self._user(user, True), self._shown(rows), tuple(blocks), cut=cut)
 
     # ---- one question a row
 
