@@ -335,6 +335,15 @@ def test_retry_after_is_honoured(after: str) -> None:
         assert least <= second.time - first.time < least + 3
 
 
+def test_nobody_waits_for_an_hour() -> None:
+    """A server may ask for any time; beyond the longest that is allowed the question is given up sooner."""
+    with serve(faults=1.0, kinds="429", retry_after="3600") as server:
+        started = time.perf_counter()
+        [reply] = ask(server, questions(1), retries=2, longest_wait=0.2)
+        assert (reply.status, reply.attempts) == ("failed", 3)
+        assert 0.4 <= time.perf_counter() - started < 5
+
+
 def test_a_server_that_takes_few_at_once_is_found_out() -> None:
     """It takes 4 at once and says 429 to the rest; a client that went on with 32 would be refused at every turn."""
     with serve(latency=0.04, most_in_flight=4, retry_after="") as server:

@@ -1,10 +1,13 @@
-"""kill -9, thirty times over: no reply that was kept is asked for again, and the texts come out as if nothing had been."""
+"""Interrupted enrichments: kill -9 thirty times over, Ctrl-C, a full disk, two at once. No reply that was kept is asked
+for again, and the texts come out as if nothing had been."""
 
 from __future__ import annotations
 
 import json
 import random
+import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -99,3 +102,87 @@ def test_thirty_kills_lose_nothing_and_repeat_only_what_was_in_flight(tmp_path: 
         for place, ref in ((first, found["ref"]), (second, undisturbed["ref"]))
     ]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 shoppers."""
+    data = tmp_path_factory.mktemp("small") / "data"
+    folder.write(shop.make(products=40, shoppers=200, choices=6.0, pictures=False, seed=0).dataset, data)
+    return data
+
+
+def wait_for(server: Server, sent: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(server.log("sent")) < sent:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_it_soon_and_keeps_what_came(small: Path, tmp_path: Path) -> None:
+    with serve(latency=0.2) as server:
+        process = subprocess.Popen(command(small, server, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(server, 40)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=10)[1].decode()
+        assert process.returncode not in (0, -9)
+        assert "Traceback" not in said
+        asked = len(server.log("asked"))
+        kept = committed(tmp_path)
+        assert len({line.question for line in server.log("sent")} - kept) <= PARALLEL
+        done = finished(command(small, server, tmp_path))
+        assert done["answered"] == 200
+        assert done["cached"] == len(kept) >= 24
+        assert not kept & {line.question for line in server.log("asked")[asked:]}
+
+
+@pytest.mark.long
+def test_a_full_disk_stops_the_run_before_another_call_is_paid(small: Path, tmp_path: Path) -> None:
+    """The system lets no file grow beyond 400 kB, which some forty replies fill."""
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    with serve(latency=0.05) as server:
+        line = command(small, server, tmp_path)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, preexec_fn=little_room, timeout=60)
+        assert done.returncode == 2, done.stderr
+        assert "--store" in done.stderr
+        assert "Traceback" not in done.stderr
+        kept, asked = committed(tmp_path), len(server.log("asked"))
+        assert 5 < len(kept) < 150
+        assert asked <= len(kept) + 2 * PARALLEL
+        assert finished(line)["answered"] == 200
+        assert not kept & {line.question for line in server.log("asked")[asked:]}
+
+
+@pytest.mark.long
+def test_a_store_that_cannot_be_written_asks_nothing(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file stands where the store should be")
+    with serve() as server:
+        done = subprocess.run(command(small, server, tmp_path / "taken"), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "--store" in done.stderr
+        assert server.log() == []
+
+
+@pytest.mark.long
+def test_two_at_once_share_a_store(small: Path, tmp_path: Path) -> None:
+    with serve(latency=0.05) as server:
+        both = [
+            subprocess.Popen(
+                command(small, server, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=120) for process in both]
+        assert [process.returncode for process in both] == [0, 0], said
+        found = [json.loads(out) for out, _ in said]
+        assert found[0]["ref"] == found[1]["ref"]
+        assert len(committed(tmp_path)) == 200
+        with Store(tmp_path).calls() as calls:
+            assert len(calls) == 200
+        before = len(server.log("asked"))
+        assert finished(command(small, server, tmp_path))["ref"] == found[0]["ref"]
+        assert len(server.log("asked")) == before
