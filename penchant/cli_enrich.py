@@ -78,7 +78,13 @@ def enrich(
     with imported_beside(data):
         found = inputs.open_data(data, kept, interactions, min_rating)
     train = inputs.make_split(found, spec).train if asked.personal else None
-    how: dict[str, Any] = {"category": category, "items": items, "through": through, "limit": limit, "title": found.name}
+    how: dict[str, Any] = {
+        "category": category,
+        "items": items,
+        "through": through,
+        "limit": limit,
+        "title": found.name,
+    }
     how["again"] = tuple(again or ())
     if plan:
         made = enriching.plan(prompt, train, found.catalog, model, kept, **how)
@@ -172,7 +178,12 @@ def _print_written(written: Written, prompt: str, model: LanguageModel, json: bo
     facts: dict[str, Any] = {"ref": written.ref, "by": f"{prompt}, {model.name}", "answered": counts.get("answered", 0)}
     facts |= {"from the store": counts.get("cached", 0), "gaps": int((~written.texts.present).sum())}
     facts |= {name: f"{count}, e.g. {' '.join(written.examples[name])[:200]}" for name, count in trouble.items()}
-    shown = {"cut_texts": "texts cut", "left_out": "older choices left out", "ungrounded": "aspects without evidence"}
+    shown = {
+        "empty": "answers without words",
+        "cut_texts": "texts cut",
+        "left_out": "older choices left out",
+        "ungrounded": "aspects without evidence",
+    }
     facts |= {name: counts[key] for key, name in shown.items() if counts.get(key)}
     if model.where:
         facts |= {"tokens": f"{counts.get('tokens_in', 0):,} in, {counts.get('tokens_out', 0):,} out"}

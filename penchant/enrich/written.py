@@ -115,6 +115,7 @@ class Result:
             self.examples.setdefault(answered.status, (self.ids.keys[row], answered.error))
         else:
             self.texts[row] = answered.answer.text().strip()
+            self.counts["empty"] += not self.texts[row]
             self.replies[row] = answered.reply
             self.counts["answered"] += 1
 

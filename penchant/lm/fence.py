@@ -56,17 +56,18 @@ def fenced(blocks: Sequence[Block]) -> tuple[str, Mapping[str, str]]:
     said = "\n\n".join(f"{name}\n{body}" for name, body in bodies.items())
     number = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return FIRST.format(number), {
-        name: f"<data-{number} {name}>\n{body}\n</data-{number}>" for name, body in bodies.items()
+        name: f"<data-{number} {name}>\n{body}{chr(10) if body else ''}</data-{number}>"
+        for name, body in bodies.items()
     }
 
 
 def blocks_of(message: str) -> tuple[Block, ...]:
-    """The blocks of a user message, read back: what an engine that answers by rule works on."""
+    """The blocks of a user message that hold anything, read back: what an engine that answers by rule works on."""
     number = opening(message)
     if number is None:
         return ()
     found = re.findall(rf"^<data-{number} (\w+)>\n(.*?)\n?</data-{number}>$", message, re.MULTILINE | re.DOTALL)
-    return tuple(Block(name, tuple(_entries(body))) for name, body in found)
+    return tuple(Block(name, tuple(_entries(body))) for name, body in found if body)
 
 
 def opening(message: str) -> str | None:
