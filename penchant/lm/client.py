@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,7 +97,7 @@ class Client:
     Raises MissingExtra without `openai`, BadKey where OpenAI is asked without a key.
     """
 
-    def __init__(self, at: Address, spec: str, parallel: int, timeout: float) -> None:
+    def __init__(self, at: Address, spec: str, timeout: float) -> None:
         self.at, self.spec, self.timeout = at, spec, timeout
         if at.openai and not at.key:
             raise self.bad_key()
@@ -105,55 +106,68 @@ class Client:
             import openai
         except ImportError:
             raise MissingExtra(f"Asking {at.url}", "llm") from None
-        self._httpx, self._errors = httpx2, openai
-        wire = openai.DefaultAsyncHttpxClient(
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT)),
-            limits=httpx2.Limits(max_connections=parallel + 4, max_keepalive_connections=parallel + 4),
-            follow_redirects=False,  # what was meant for one server is not sent to another
-            trust_env=not at.here,  # no proxy stands between this machine and itself
-            event_hooks={} if at.openai else {"request": [self._only_ours]},
-        )
-        self._client = openai.AsyncOpenAI(
-            base_url=at.url, api_key=at.key or "none", max_retries=0, timeout=wire.timeout, http_client=wire
-        )
+        self._httpx, self._openai = httpx2, openai
+        self._tls = httpx2.create_ssl_context()
+        self._lines: list[Any] = []
+        self._free: list[Any] = []
 
     async def send(self, body: dict[str, Any]) -> Outcome:
         """One call, sent once."""
-        response = await self._answer(lambda: self._client.post("/chat/completions", body=body, cast_to=self._raw))
-        return response if isinstance(response, Outcome) else heard(response.content, self.at.secrets)
+        found = await self._answer(lambda line: line.post("/chat/completions", body=body, cast_to=self._httpx.Response))
+        return found if isinstance(found, Outcome) else heard(found.content, self.at.secrets)
 
     async def models(self) -> tuple[str, ...] | Outcome:
         """The models that the server lists; an outcome where it does not, () where it lists them in a way of its own."""
-        response = await self._answer(lambda: self._client.get("/models", cast_to=self._raw))
-        if isinstance(response, Outcome):
-            return response
+        found = await self._answer(lambda line: line.get("/models", cast_to=self._httpx.Response))
+        if isinstance(found, Outcome):
+            return found
         with suppress(ValueError, KeyError, TypeError, AttributeError):
-            return tuple(str(one["id"]) for one in response.json()["data"])
+            return tuple(str(one["id"]) for one in found.json()["data"])
         return ()
 
     async def close(self) -> None:
-        await self._client.close()
+        for line in self._lines:
+            await line.close()
 
-    @property
-    def _raw(self) -> Any:
-        return self._httpx.Response
+    def _line(self) -> Any:
+        """A client with one connection. One client with many looks at all of them at every call, which takes longer than
+        the call."""
+        if not self._free:
+            wire = self._openai.DefaultAsyncHttpxClient(
+                timeout=self._httpx.Timeout(self.timeout, connect=min(self.timeout, CONNECT)),
+                limits=self._httpx.Limits(max_keepalive_connections=1),
+                follow_redirects=False,  # what was meant for one server is not sent to another
+                trust_env=not self.at.here,  # no proxy stands between this machine and itself
+                verify=self._tls,
+                event_hooks={} if self.at.openai else {"request": [self._only_ours]},
+            )
+            key = self.at.key or "none"
+            made = self._openai.AsyncOpenAI(
+                base_url=self.at.url, api_key=key, max_retries=0, timeout=wire.timeout, http_client=wire
+            )
+            self._lines.append(made)
+            return made
+        return self._free.pop()
 
-    async def _answer(self, call: Any) -> Any:
+    async def _answer(self, call: Callable[[Any], Awaitable[Any]]) -> Any:
         """The HTTP response, or what came instead of one."""
+        line = self._line()
         try:
             async with asyncio.timeout(self.timeout):  # in all: a server that sends a byte now and then is stopped, too
-                return await call()
-        except (TimeoutError, self._errors.APITimeoutError) as error:
+                return await call(line)
+        except (TimeoutError, self._openai.APITimeoutError) as error:
             connecting = isinstance(error.__cause__, self._httpx.ConnectTimeout)
             if connecting:
                 return Lost("no connection: timed out", sent=False, reached=False)
             return Lost(f"timed out: no reply within {self.timeout:g} s")
-        except self._errors.APIStatusError as error:
+        except self._openai.APIStatusError as error:
             return self._status(error.response)
-        except self._errors.APIConnectionError as error:
+        except self._openai.APIConnectionError as error:
             if isinstance(error.__cause__, self._httpx.ConnectError | self._httpx.ProxyError):
                 return Lost(f"no connection: {_reason(error.__cause__)}", sent=False, reached=False)
             return Lost("the connection broke before the whole reply was there")
+        finally:
+            self._free.append(line)
 
     def _status(self, response: Any) -> Outcome:
         code = response.status_code

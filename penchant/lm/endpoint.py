@@ -166,7 +166,7 @@ class _Run:
 
     def __init__(self, of: Endpoint) -> None:
         self.of, self.learnt = of, of._learnt
-        self.client = Client(of._at, of.spec, of.parallel, of.timeout)
+        self.client = Client(of._at, of.spec, of.timeout)
         self.places = Places(of.parallel)
         self.purse = Purse(of.budget)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
@@ -94,6 +95,7 @@ class Turns:
     def __init__(self) -> None:
         self.loop = _Loop()
         self._left = self.loop.time()
+        self._ending = False
 
     def take(self) -> None:
         """Moves until something calls `loop.stop()`."""
@@ -109,11 +111,15 @@ class Turns:
         except RuntimeError:
             self.loop.run_forever()
             return
+        around = asyncio.current_task()
         thread = threading.Thread(target=self.loop.run_forever)
         thread.start()
         try:
-            thread.join()
-        except BaseException:  # Ctrl-C reaches us and not the thread
+            while thread.is_alive():
+                thread.join(0.1)
+                if around and around.cancelling() and not self._ending:
+                    raise asyncio.CancelledError
+        except BaseException:  # Ctrl-C reaches us, in one way or the other, and not the thread
             self.loop.call_soon_threadsafe(self.loop.stop)
             thread.join()
             raise
@@ -128,7 +134,7 @@ class Turns:
 
     def close(self, tasks: Iterable[asyncio.Task[Any]], last: Callable[[], Awaitable[None]]) -> None:
         """Ends what is still going on, does what comes last, and leaves nothing behind."""
-        tasks = list(tasks)
+        self._ending, tasks = True, list(tasks)
         for task in tasks:
             task.cancel()
 
@@ -166,6 +172,7 @@ def in_order(
     tasks: dict[asyncio.Task[Reply], int] = {}  # in flight, and its number
     done: deque[asyncio.Task[Reply]] = deque()
     ready: dict[int, Reply] = {}  # arrived, but not its turn yet
+    end = weakref.finalize(turns, turns.close, tasks, close)  # where nobody reads on, when Python ends at the latest
     stream = iter(requests)
     asked = given = 0
 
@@ -198,4 +205,4 @@ def in_order(
             if failed is not None:
                 raise failed
     finally:
-        turns.close(tasks, close)
+        end()
