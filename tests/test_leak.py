@@ -8,7 +8,6 @@ that a person is going to choose it is one. So a question about a person may hol
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,6 +91,9 @@ class Noting:
 class Made:
     """All that an enrichment leaves."""
 
+    prompt: str
+    how: dict[str, Any]
+    store: Store
     asked: list[Request]
     keys: list[str]
     corpora: list[list[str]]
@@ -104,30 +106,33 @@ def make(data: Dataset, prompt: str, how: dict[str, Any], place: Path) -> Made:
     lm, noting, store = Toy(width=3), Noting(), Store(place)
     written = enrich.write(prompt, part(data, 0), data.catalog, lm, store, **how)
     features = encode.texts(written.texts, noting, store)
-    return Made(lm.heard, lm.questions, lm.corpora, written, features, noting.read)
+    return Made(prompt, how, store, lm.heard, lm.questions, lm.corpora, written, features, noting.read)
+
+
+@pytest.fixture(scope="module", params=HOW, ids=NAMES)
+def made(request: pytest.FixtureRequest, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Each prompt, asked once in a store of its own."""
+    prompt, how = request.param
+    return make(data, prompt, how, tmp_path_factory.mktemp("made"))
 
 
 # no mark of what is held out, anywhere
 
 
-@pytest.mark.parametrize(("prompt", "how"), HOW, ids=NAMES)
-def test_no_held_out_review_is_in_any_question_text_vector_or_file(
-    prompt: str, how: dict[str, Any], data: Dataset, tmp_path: Path
-) -> None:
+def test_no_held_out_review_is_in_any_question_text_vector_or_file(made: Made, data: Dataset) -> None:
     secret = review_marks(part(data, 1, 2))
     assert secret
-    made = make(data, prompt, how, tmp_path)
     for request in made.asked:
         assert not secret & marks(request.system + request.user)
     for corpus in made.corpora:
         assert not secret & marks(" ".join(corpus))
     assert not secret & marks(" ".join(made.encoded))
     seen = 0
-    for name, raw in contents(tmp_path):
+    for name, raw in contents(made.store.path):
         found = marks(raw.decode("utf-8", "replace"))
         seen += len(found)
         assert not secret & found, name
-    if enrich.prompts.read(prompt).blocks:
+    if enrich.prompts.read(made.prompt).blocks:
         assert seen, "the marks of train can be found there, so those of the rest could"
 
 
@@ -148,18 +153,13 @@ def allowed(request: Request, train: Interactions) -> set[str]:
     return {f"{name}{i}Q" for _, i in mine for name in ("TTL", "DSC")} | others
 
 
-@pytest.mark.parametrize(("prompt", "how"), HOW, ids=NAMES)
-def test_a_question_about_somebody_shows_only_what_was_chosen_in_train(
-    prompt: str, how: dict[str, Any], data: Dataset, tmp_path: Path
-) -> None:
+def test_a_question_about_somebody_shows_only_what_was_chosen_in_train(made: Made, data: Dataset) -> None:
     """Reviews by others may reach a person's question by way of item texts that were made from train reviews."""
     train = part(data, 0)
-    lm = Toy(width=3)
-    enrich.write(prompt, train, data.catalog, lm, Store(tmp_path), **how)
-    assert lm.heard
-    for request in lm.heard:
+    assert made.asked
+    for request in made.asked:
         assert marks(request.user) <= allowed(request, train), request.about
-        if request.about is not None and request.about[0] == "user" and how.get("items") != "item_motives":
+        if request.about is not None and request.about[0] == "user" and made.how.get("items") != "item_motives":
             own = {mark for mark in marks(request.user) if mark.startswith("REV")}
             assert own <= {f"REV{u}x{i}Q" for u, i in pairs(train) if f"u{u}" == request.about[1]}
 
@@ -207,19 +207,14 @@ def test_changing_train_does_change_the_questions(data: Dataset, tmp_path: Path)
 # origin
 
 
-@pytest.mark.parametrize(("prompt", "how"), HOW, ids=NAMES)
-def test_texts_carry_the_hash_of_the_train_part_they_were_made_from(
-    prompt: str, how: dict[str, Any], data: Dataset, tmp_path: Path
-) -> None:
-    train, store = part(data, 0), Store(tmp_path)
-    written = enrich.write(prompt, train, data.catalog, Toy(), store, **how)
-    personal = enrich.prompts.read(prompt).personal
+def test_texts_carry_the_hash_of_the_train_part_they_were_made_from(made: Made, data: Dataset) -> None:
+    train, written = part(data, 0), made.written
+    personal = enrich.prompts.read(made.prompt).personal
     assert written.texts.source.interactions == (train.hash if personal else None)
-    assert store.load_texts(written.ref).source.interactions == written.texts.source.interactions
-    features = encode.texts(written.texts, toy_encoder.Toy(), store)
-    assert features.source.interactions == written.texts.source.interactions
+    assert made.store.load_texts(written.ref).source.interactions == written.texts.source.interactions
+    assert made.features.source.interactions == written.texts.source.interactions
     for stage in written.stages:
-        named = enrich.prompts.read(re.match(r"enrich:(\w+)@", stage.texts.source.made_by).group(1))  # type: ignore[union-attr]
+        named = enrich.prompts.read(stage.texts.source.made_by.partition(":")[2].partition("@")[0])
         assert stage.texts.source.interactions == (train.hash if named.personal else None)
 
 

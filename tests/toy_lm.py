@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ def picture(item: int) -> bytes:
     return made.getvalue()
 
 
+@cache
 def catalog(items: int = ITEMS, pictures: bool = True) -> Catalog:
     ids = Ids("item", tuple(f"i{item}" for item in range(items)))
     fields = {
