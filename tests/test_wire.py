@@ -6,6 +6,9 @@ import base64
 import io
 import json
 import logging
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,13 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from penchant.errors import BadKey, BadPicture, BadSetting, NoEndpoint, PenchantError
+from penchant.errors import BadKey, BadPicture, BadSetting, MissingExtra, NoEndpoint, PenchantError
 from penchant.lm import Request, tokens, wire_schema
 from penchant.lm.client import OPENAI, address
 from penchant.lm.endpoint import Endpoint, open_endpoint
 from penchant.lm.manners import simpler, unknown_model
 from penchant.lm.pool import Places
 from penchant.lm.replies import Motives, Preference
+from penchant.lm.spending import Price, Prices
 from penchant.lm.wire import (
     Heard,
     Lost,
@@ -440,10 +444,15 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         raw = reply()
-        self.send_response(200)
+        status = 200
+        if self.server.then[:1].isdigit():  # a status and a body
+            status, raw = int(self.server.then[:3]), self.server.then[4:].encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
+        if self.server.then == "slow":
+            time.sleep(0.1)
         if self.server.then == "trickle":
             for byte in raw[:40]:
                 self.wfile.write(bytes([byte]))
@@ -521,6 +530,91 @@ def test_looking_what_is_there() -> None:
         assert Endpoint(server.url, "m").ping() == []
     with pytest.raises(NoEndpoint, match="penchant doctor"):
         Endpoint(server.url, "m").ping()
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        '429 {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}',
+        '402 {"error": {"message": "You exceeded your quota"}}',
+    ],
+)
+def test_an_account_without_credit_ends_the_run(then: str) -> None:
+    """Asking again would not help, and thousands of failures would have to be asked again some day."""
+    with notes(then) as server:
+        with pytest.raises(BadKey, match="You exceeded your quota") as caught:
+            list(Endpoint(server.url, "m", parallel=1).answer([ASKED] * 50))
+        assert "export PENCHANT_API_KEY=" in str(caught.value)
+        assert len(server.headers) == 1
+
+
+def test_azure_calls_a_refusal_an_error() -> None:
+    with notes('400 {"error": {"message": "filtered", "code": "content_filter"}}') as server:
+        [found] = Endpoint(server.url, "m").answer([Request("", "x")])
+        assert (found.status, found.attempts) == ("refused", 1)
+
+
+def test_refusing_in_words_is_refusing() -> None:
+    whole = reply("I'm sorry, but I can't help with describing people.").decode()
+    with notes(f"200 {whole}") as server:
+        [found] = Endpoint(server.url, "m").answer([ASKED])
+        assert (found.status, found.attempts) == ("refused", 2)
+        [found] = Endpoint(server.url, "m").answer([Request("", "Say something")])
+        assert found.status == "ok", "to a free question any words are an answer"
+
+
+def test_tokens_are_counted_and_dollars_are_bounded_where_the_server_tells_nothing() -> None:
+    prices = Prices(({"m": Price(1000.0, 10_000.0)},))
+    with notes() as server:
+        lm = Endpoint(server.url, "m", prices=prices)
+        [found] = lm.answer([ASKED])
+        assert found.tokens_in == tokens.count(ASKED.system) + tokens.count(ASKED.user)
+        assert found.tokens_out == tokens.count(GOOD)
+        assert found.usd == lm.maximum(ASKED) > prices.tables[0]["m"].usd(found.tokens_in, found.tokens_out)
+
+
+def test_without_the_official_client_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    lm = Endpoint("http://127.0.0.1:9/v1", "m")
+    with pytest.raises(MissingExtra, match=r"penchant\[llm\]"):
+        list(lm.answer([ASKED]))
+
+
+ASKING = """
+import sys
+from penchant.lm import Request
+from penchant.lm.endpoint import Endpoint
+answers = Endpoint(sys.argv[1], "m", parallel=8, retries=3).answer(Request("", f"Question {n}") for n in range(10_000))
+try:
+    for number, reply in enumerate(answers):
+        print(reply.status, flush=True)
+        if number == 3 and sys.argv[2] != "interrupt":
+            break
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+if sys.argv[2] == "close":
+    answers.close()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["close", "interrupt", "leave"])
+def test_ending_in_the_middle_is_quiet(how: str) -> None:
+    """Closed, interrupted by Ctrl-C, or left alone until Python ends: nothing is said about tasks or sockets."""
+    with notes("slow") as server:
+        command = [sys.executable, "-W", "error", "-c", ASKING, server.url, how]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ok\n"
+        if how == "interrupt":
+            process.send_signal(signal.SIGINT)
+        said, noise = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert noise == ""
+        assert said.splitlines()[-1] == ("interrupted" if how == "interrupt" else "ok")
+        asked = len(server.headers)
+        time.sleep(0.3)
+        assert len(server.headers) == asked < 200
 
 
 def test_settings_that_are_none() -> None:

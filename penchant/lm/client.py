@@ -107,7 +107,7 @@ class Client:
         except ImportError:
             raise MissingExtra(f"Asking {at.url}", "llm") from None
         self._httpx, self._openai = httpx2, openai
-        self._tls = httpx2.create_ssl_context()
+        self._tls = httpx2.create_ssl_context() if at.url.startswith("https:") or not at.here else False
         self._lines: list[Any] = []
         self._free: list[Any] = []
 

@@ -265,7 +265,7 @@ class _Run:
             raise self.client.nobody(outcome)
         if self.learnt.lost >= max(QUIET, 3 * self.of.parallel):
             raise self.client.stopped(outcome, self.learnt.lost)
-        return _Gone("failed", f"{outcome.why} (sent {tally.sent} times)")
+        return _Gone("failed", f"{outcome.why}; sent {'once' if tally.sent == 1 else f'{tally.sent} times'}")
 
 
 def judged(heard: Heard, request: Request) -> tuple[Status, str, Answer | None]:
