@@ -255,16 +255,21 @@ def test_a_key_that_the_end_would_cut_is_not_shown_in_part() -> None:
         ({"retry-after": "0.25"}, 0.25, 0.25),
         ({"retry-after": "-5"}, 0, 0),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5, 1.5),
-        ({"retry-after": formatdate(time.time() + 30, usegmt=True)}, 20, 30),
-        ({"retry-after": formatdate(time.time() - 30, usegmt=True)}, 0, 0),
         ({"retry-after": "inf"}, float("inf"), float("inf")),
     ],
-    ids=["seconds", "parts", "negative", "milliseconds", "date", "past", "forever"],
+    ids=["seconds", "parts", "negative", "milliseconds", "forever"],
 )
 def test_how_long_a_server_asks_to_wait(headers: dict[str, str], low: float, high: float) -> None:
     found = retry_after(headers)
     assert found is not None
     assert low <= found <= high
+
+
+def test_a_server_may_name_a_date() -> None:
+    for ahead, low, high in ((30, 20, 30), (-30, 0, 0)):
+        found = retry_after({"retry-after": formatdate(time.time() + ahead, usegmt=True)})
+        assert found is not None
+        assert low <= found <= high
 
 
 @pytest.mark.parametrize("value", ["", "soon", "nan", "Mon, 99 Foo 2026", "\u0664\u0662x"])
