@@ -1,0 +1,235 @@
+"""Phrases: texts as words, and the phrases that tell one person's texts, or one item's, from ordinary ones.
+
+What is ordinary is learnt from the texts at hand (`Background`), or, without them, taken from a list of common words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+
+from penchant.lm.findings import findings
+from penchant.lm.lexicon import HARD, Word, lexicon
+
+__all__ = ["Background", "Phrase", "key_phrases", "spans", "surprise", "words_of"]
+
+# Marks that continue a letter in scripts such as Hindi and Thai, and the characters of Chinese and Japanese, which
+# write no spaces: two neighbours make a "word" there.
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0dff\u0e00-\u0eff\u200c\u200d"
+_RUN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_FACES = "\U0001f300-\U0001faff\u2600-\u27bf\u2b50"
+_STOPS = r"[.!?…。！？]+|[,;:()\[\]|/\"“”«»–—•·、，；：（）]+|(?<= )-(?= )"
+_ALL = re.compile(rf"[{_RUN}]+|(?:[^\W_{_RUN}]|[{_MARKS}])+(?:['’](?:[^\W_{_RUN}])+)*|{_STOPS}|[{_FACES}]")
+_RUNS = re.compile(f"[{_RUN}]")
+# ASCII: what ends a sentence becomes a stop, what ends a clause a comma, every other mark a space.
+_MARKED: dict[int, str] = {at: " " for at in range(128) if not chr(at).isalnum() and chr(at) != "'"}
+_MARKED.update({ord(mark): "." if mark in "!?." else "," for mark in '!?.,;:()[]|/"'})
+LONGEST = 40  # letters of a word that are looked at
+
+FEW = 3  # fewer texts cannot repeat anything: their phrases are ranked by rarity
+MOST_RARITIES = 200_000  # remembered at a time
+PRIOR = 10  # ordinary texts that the assumed shares count for, beside those that were seen
+USUAL_THEME = 0.1  # share of ordinary texts assumed to touch a theme
+
+
+def words_of(text: str) -> list[Word]:
+    """The words and the marks that end clauses, in order."""
+    known = lexicon()
+    if not text.isascii():
+        return [known[token] for token, _, _ in spans(text)]
+    # Three times as fast as the expression of `spans`, to the same effect.
+    plain = text.lower().replace(" - ", ",").translate(_MARKED).replace(".", " . ").replace(",", " , ")
+    return [known[token] for token in plain.split()]
+
+
+def spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """(token, start, end): tokens in small letters, and where they stand in the text."""
+    for match in _ALL.finditer(text):
+        start, end = match.span()
+        token = match.group()
+        if end - start > 1 and _RUNS.match(token):
+            yield from ((text[at : at + 2], at, at + 2) for at in range(start, end - 1))
+        else:
+            yield token.lower().replace("’", "'")[:LONGEST], start, end
+
+
+@dataclass(frozen=True)
+class Background:
+    """How often words and themes occur in ordinary texts. words, themes: in how many of `texts` texts each stands."""
+
+    texts: int = 0
+    words: Mapping[str, int] = field(default_factory=dict)
+    themes: tuple[int, ...] = ()
+
+    @staticmethod
+    def of(corpus: Iterable[str]) -> Background:
+        """Learnt from texts; their order does not matter."""
+        count = 0
+        words: dict[str, int] = {}
+        themes = [0] * len(lexicon().themes)
+        for text in corpus:
+            count += 1
+            said = words_of(text)
+            for word in {word.root for word in said if word.content}:
+                words[word] = words.get(word, 0) + 1
+            for theme in {found.theme for found in findings(said)}:
+                themes[theme] += 1
+        return Background(count, words, tuple(themes))
+
+    @cached_property
+    def print(self) -> str:
+        """sha256 of all counts; empty without texts."""
+        if not self.texts:
+            return ""
+        said = "\n".join(f"{word} {count}" for word, count in sorted(self.words.items()))
+        whole = f"{self.texts} {self.themes}\n{said}"
+        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def share(self, word: Word) -> float:
+        """Share of ordinary texts with this word."""
+        return (self.words.get(word.root, 0) + PRIOR * word.usual) / (self.texts + PRIOR)
+
+    def rarity(self, said: str) -> float:
+        """How rare the rarest word of a phrase is: minus the logarithm of its share."""
+        rare = self._rarities.get(said)
+        if rare is None:
+            if len(self._rarities) > MOST_RARITIES:
+                self._rarities.clear()
+            known = lexicon()
+            rare = self._rarities[said] = max(-math.log(self.share(known[part])) for part in said.split())
+        return rare
+
+    @cached_property
+    def _rarities(self) -> dict[str, float]:
+        return {}
+
+    @cached_property
+    def stories(self) -> float:
+        """Share of what the texts touch that is about stories, rather than things; a half if nothing is known."""
+        told = sum(count for count, theme in zip(self.themes, lexicon().themes, strict=False) if theme.story)
+        return (told + PRIOR) / (sum(self.themes) + 2 * PRIOR)
+
+    @cached_property
+    def theme_shares(self) -> tuple[float, ...]:
+        """Share of ordinary texts that touch each theme."""
+        seen = self.themes or (0,) * len(lexicon().themes)
+        return tuple((count + PRIOR * USUAL_THEME) / (self.texts + PRIOR) for count in seen)
+
+
+def surprise(count: float, texts: int, share: float) -> float:
+    """How much more often than expected: the Poisson log-likelihood ratio, with half a text added to what is expected.
+
+    0 where it is not more often. The half keeps a single mention of something rare from counting as a habit.
+    """
+    expected = texts * share + 0.5
+    return count * math.log(count / expected) - (count - expected) if count > expected else 0.0
+
+
+@dataclass(slots=True)
+class Phrase:
+    """A run of words; count: in how many texts, or, of one or two texts, how often; place: the text counted last."""
+
+    words: list[Word]
+    count: int = 0
+    place: int = 0
+
+    @property
+    def text(self) -> str:
+        """As it was first said. Neighbours of a script without spaces share a character, which is written once."""
+        said = self.words[0].text
+        for word in self.words[1:]:
+            shared = len(word.text) == 2 and _RUNS.match(word.text) and said[-1] == word.text[0]
+            said += word.text[1:] if shared else " " + word.text
+        return said.removesuffix("'s")
+
+
+def key_phrases(
+    texts: Sequence[list[Word]], background: Background, most: int, told: frozenset[str] | set[str] = frozenset()
+) -> list[Phrase]:
+    """Up to `most` phrases of one to three words that recur in these texts and are rare elsewhere, best first.
+
+    No phrase begins or ends with a stop word or goes over a comma. Of one or two texts, in which nothing can recur, the
+    rarest words count, the more often said the better. told: roots of words that need not be said again.
+    """
+    few = len(texts) < FEW
+    often: dict[str, float] = {}  # root -> in how many texts, then -> surprise
+    held = Counter(chain.from_iterable(map(set, texts)))
+    for word, count in held.items():
+        if word.content:
+            often[word.root] = often.get(word.root, 0) + count
+    if not few:
+        known, share, total = lexicon(), background.share, len(texts)
+        often = {
+            each: score
+            for each, count in often.items()
+            if count > 1 and (score := surprise(count, total, share(known[each])))
+        }
+    those = {word for word in held if word.root in often and word.content}
+    found: dict[str, Phrase] = {}
+    for place, words in enumerate(texts):
+        _grams(words, those, found, 0 if few else place + 1)
+    scores = [
+        (-_score(phrase, 0.0 if few else often.get(name, 0.0), len(texts), background), name)
+        for name, phrase in found.items()
+        if few or phrase.count > 1
+    ]
+    ranked = sorted([score for score in scores if score[0] < 0])
+    chosen: list[Phrase] = []
+    used: list[set[str]] = []
+    for _, name in ranked:
+        parts = set(name.split())
+        if not parts <= told and all(parts - other and other - parts for other in used):
+            chosen.append(found[name])
+            used.append(parts)
+            if len(chosen) == most:
+                break
+    return chosen
+
+
+def _grams(words: list[Word], those: set[Word], found: dict[str, Phrase], place: int) -> None:
+    """Counts runs of one to three of those; a stop word may stand in the middle of three. Once a place, but for 0."""
+    last = len(words) - 1
+    for at, word in enumerate(words):
+        if word not in those:
+            continue
+        name = word.root
+        _count(found, name, words, at, 1, place)
+        if at == last:
+            return
+        second = words[at + 1]
+        if second in those:
+            _count(found, f"{name} {second.root}", words, at, 2, place)
+        elif second.content or (second.sense is not None and second.sense.breaks >= HARD):
+            continue
+        if at + 1 < last and words[at + 2] in those:
+            _count(found, f"{name} {second.root} {words[at + 2].root}", words, at, 3, place)
+
+
+def _count(found: dict[str, Phrase], name: str, words: list[Word], at: int, long: int, place: int) -> None:
+    phrase = found.get(name)
+    if phrase is None:
+        found[name] = Phrase(words[at : at + long], 1, place)
+    elif not place or phrase.place != place:
+        phrase.count += 1
+        phrase.place = place
+
+
+def _score(phrase: Phrase, known: float, texts: int, background: Background) -> float:
+    """What a phrase tells; known: its surprise, if it is a single word of which that is known."""
+    if known:
+        return known * background.rarity(phrase.words[0].text)
+    rare = [background.rarity(word.text) for word in phrase.words if word.content]
+    mean = sum(rare) / len(rare)
+    longer = 0.75 + 0.25 * len(rare)
+    if texts < FEW:
+        if len(phrase.words) > 2 and phrase.count < 2 and not _RUNS.match(phrase.words[0].text):
+            return 0.0
+        return (1 + math.log(phrase.count)) * max(0.0, mean - 1.5) * longer
+    # A phrase is rarer than its rarest word; by how much is not known.
+    return surprise(phrase.count, texts, math.exp(-max(rare)) / len(rare)) * mean * longer
