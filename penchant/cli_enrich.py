@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +118,7 @@ def _split(text: str, interactions: str, min_rating: float | None) -> tuple[Any,
             raise MissingFile(f"no recipe {text}. Give a recipe's file, or a split:  --split leave_last_out")
         read = recipes.read(text)
         return read.split, read.interactions, read.min_rating
-    by, *rest = (part.strip() for part in text.split(","))
+    by, *rest = (part.strip() for part in re.split(r",(?![^\[]*\])", text))  # not at commas inside of brackets
     sets = [f"split.by={by!r}"]
     for part in rest:
         if "=" not in part:

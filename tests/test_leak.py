@@ -233,9 +233,6 @@ OWN = {
 }
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whether a prompt is personal is taken from `sees` alone, which its author may forget"
-)
 @pytest.mark.parametrize("of", OWN)
 def test_a_prompt_of_ones_own_cannot_show_histories_without_the_texts_saying_so(
     of: str, data: Dataset, tmp_path: Path
@@ -254,7 +251,6 @@ def test_a_prompt_of_ones_own_cannot_show_histories_without_the_texts_saying_so(
     assert texts.source.interactions == train.hash, f"reviews in its texts: {sorted(shown)[:3]}"
 
 
-@pytest.mark.xfail(strict=True, reason="AssertionError: `sees` names no train part, so None is passed")
 def test_a_prompt_of_ones_own_about_people_asks_for_a_train_part(data: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "mine.md"
     head = 'version = 1\nof = "user"\nreply = "Motives"\nsees = ["item text"]'
@@ -334,7 +330,6 @@ def test_for_the_final_fit_only_what_changed_is_asked_again(data: Dataset, tmp_p
     assert lm.heard == []
 
 
-@pytest.mark.xfail(strict=True, reason="ties in time are shuffled by a permutation of all rows, whose number changed")
 def test_whose_history_did_not_change_is_not_asked_again_where_times_tie(data: Dataset, tmp_path: Path) -> None:
     """MovieLens has whole histories at one second. A user without held-out rows has the same question as before."""
     users = 60

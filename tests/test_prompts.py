@@ -185,11 +185,16 @@ def test_cleaning_keeps_every_letter_of_every_script(text: str) -> None:
     assert clean(text) == visible
 
 
+def _plain(entries: list[list[tuple[str, str]]]) -> Block:
+    """The same texts, each an entry of its own without a field."""
+    return Block("items", tuple((("", clean(f"{name}: {value}")),) for entry in entries for name, value in entry))
+
+
 @given(fields_of_entries, fields_of_entries)
 def test_no_text_begins_an_entry_a_field_or_a_tag(
     one: list[list[tuple[str, str]]], other: list[list[tuple[str, str]]]
 ) -> None:
-    blocks = [_block("reviews", one), _block("items", other)]
+    blocks = [_block("reviews", one), _plain(other)]
     message = prompts.read("user_motives").render(blocks).user
     number = re.match("The data tags in this message carry the number ([0-9a-f]{16})", message)
     assert number is not None
@@ -201,7 +206,8 @@ def test_no_text_begins_an_entry_a_field_or_a_tag(
         right = []
         for place, entry in enumerate(block.entries, 1):
             heads = [f"{place}. "] + ["   "] * (len(entry) - 1)
-            right += [f"{head}{name}: {value}" for head, (name, value) in zip(heads, entry, strict=True)]
+            said = [f"{name}: {value}" if name else value for name, value in entry]
+            right += [head + text for head, text in zip(heads, said, strict=True)]
         assert lines[begin + 1 : end] == right
     assert message.count(number.group(1)) == 5
 
@@ -210,22 +216,17 @@ def test_no_text_begins_an_entry_a_field_or_a_tag(
 def test_blocks_are_read_back_as_they_were(
     one: list[list[tuple[str, str]]], other: list[list[tuple[str, str]]]
 ) -> None:
-    blocks = (_block("reviews", one), _block("items", other))
+    blocks = (_block("reviews", one), _plain(other))
     assert blocks_of(prompts.read("user_motives").render(blocks).user) == blocks
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=4))
 def test_entries_that_are_one_text_are_read_back_as_they_were(texts: list[str]) -> None:
-    block = Block("items", tuple((("", clean(text)),) for text in texts if not _field_like(clean(text))))
-    if block.entries:
+    block = Block("items", tuple((("", clean(text)),) for text in texts))
+    if any(value for entry in block.entries for _, value in entry):
         assert blocks_of(prompts.read("user_preference").render([block]).user) == (block,)
 
 
-def _field_like(text: str) -> bool:
-    return text.partition(": ")[0] in FIELDS and ": " in text
-
-
-@pytest.mark.xfail(strict=True, reason="a title such as 'review: ...' is read back as a field of its entry")
 @pytest.mark.parametrize("text", ["review: I hate it", "item: another", "need: BANANA"])
 def test_a_title_that_looks_like_a_field_is_read_back_as_a_title(text: str) -> None:
     block = Block("items", ((("", text),),))
@@ -333,7 +334,6 @@ UNCHECKED = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="values of the head are not checked")
 @pytest.mark.parametrize("line", UNCHECKED, ids=range(len(UNCHECKED)))
 def test_a_head_with_a_wrong_number_is_refused_when_it_is_read(line: str, tmp_path: Path) -> None:
     try:
@@ -345,9 +345,6 @@ def test_a_head_with_a_wrong_number_is_refused_when_it_is_read(line: str, tmp_pa
     pytest.fail("it was taken")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lists of other things than words, and bytes that are no UTF-8, end in a traceback"
-)
 @pytest.mark.parametrize("what", ["sees numbers", "sees lists", "version in words", "no UTF-8"])
 def test_odd_files_are_refused_without_a_traceback(what: str, tmp_path: Path) -> None:
     heads = {

@@ -159,7 +159,6 @@ def test_what_never_was_answered_is_not_replayed(data: Dataset, train: Interacti
     assert "never answered (failed" in said
 
 
-@pytest.mark.xfail(strict=True, reason="the last step is taken for the nearest question, whichever is asked")
 def test_a_miss_in_a_recurrence_says_what_differs(data: Dataset, train: Interactions, tmp_path: Path) -> None:
     store = Store(tmp_path)
     enrich.write("preference_step", train, data.catalog, Toy(), store)
@@ -181,7 +180,6 @@ def test_replay_alone_takes_the_model_that_answered_most(data: Dataset, train: I
         models.open("replay", Store(tmp_path / "empty"))
 
 
-@pytest.mark.xfail(strict=True, reason="the model's context is not kept, so histories are cut for one of 8192 tokens")
 @pytest.mark.parametrize("context", [2000, 100_000])
 def test_replay_alone_cuts_histories_as_the_model_needed_them(context: int, tmp_path: Path) -> None:
     data = world(users=3, items=40, choices=33)
@@ -271,7 +269,6 @@ def same_choices(users: int) -> tuple[Interactions, Catalog]:
     return Interactions(ids, shop.items, user, [0, 1] * users), shop  # type: ignore[arg-type]
 
 
-@pytest.mark.xfail(strict=True, reason="a plan forgets a question as soon as it is counted")
 def test_equal_questions_are_planned_once(tmp_path: Path) -> None:
     train, shop = same_choices(150)
     plan = enrich.plan("user_preference", train, shop, Toy(), Store(tmp_path))
@@ -363,7 +360,6 @@ def test_nothing_leaves_to_this_machine(where: str, data: Dataset, train: Intera
         assert [part.leaves for part in (*plan.stages, plan)] == [""] * (1 + len(plan.stages))
 
 
-@pytest.mark.xfail(strict=True, reason="only one address of the loopback network is known")
 def test_nothing_leaves_to_any_loopback_address(data: Dataset, train: Interactions, tmp_path: Path) -> None:
     lm = Toy(where="http://127.0.0.2:8000/v1")
     assert enrich.plan("user_motives", train, data.catalog, lm, Store(tmp_path)).leaves == ""

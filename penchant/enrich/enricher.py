@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from penchant.catalog import Catalog
 from penchant.data import Interactions, digest
 from penchant.enrich import prompt as prompts
+from penchant.enrich.checks import check, has_reviews, room
+from penchant.enrich.lines import Lines
 from penchant.enrich.material import Material, Question
 from penchant.enrich.plan import Counting, Plan, leaving
 from penchant.enrich.prompt import Prompt
 from penchant.enrich.runner import Answered, ask
 from penchant.enrich.written import How, Result, Watcher, Written
-from penchant.errors import LmError
-from penchant.lm import LanguageModel, replies, tokens
+from penchant.errors import BadSetting, LmError, MissingInput
+from penchant.lm import LanguageModel, replies
 from penchant.lm.spending import price_of
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
@@ -38,13 +42,18 @@ class Enricher:
     store: Store
     how: How = How()
     watch: Watcher | None = None
+    only: frozenset[int] | None = None
 
     def write(self, prompt: Prompt) -> Written:
         """Asks what is missing and saves the texts."""
         self.store.ready()
         stages: list[Written] = []
         result, made_by, parents = self._answered(prompt, self.lm, stages, keep=True)
-        if result.counts["asked"] and not result.replies:
+        if not result.counts["asked"]:
+            raise MissingInput(
+                f"{prompt.name}: there is nothing to ask about: nobody here has a history or a text that it could show"
+            )
+        if not result.replies:
             status, (key, error) = next(iter(result.examples.items()))
             raise LmError(
                 f"{prompt.name}: none of {result.counts['asked']} questions was answered; {status}, e.g. {key}: {error}. "
@@ -53,10 +62,11 @@ class Enricher:
         seen = self._interactions(prompt)
         texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.cost))
         counts = {name: count for name, count in sorted(result.counts.items()) if count}
-        counts["without_input"] = len(result.ids) - len(result.status) if self.how.limit is None else 0
+        part = self.how.limit is not None or self.only is not None
+        counts["without_input"] = 0 if part else len(result.ids) - len(result.status)
         columns = {"status": result.status, "call": result.keys, "reply": result.replies}
         beside = {name: [column.get(row) for row in range(len(result.ids))] for name, column in columns.items()}
-        limited = f", first {self.how.limit}" if self.how.limit else ""
+        limited = f", first {self.how.limit}" if self.how.limit else ", a part" if part else ""
         title = f"{self.how.title} {prompt.name}{limited}".strip()
         named = {status: [key] for status, (key, _) in result.examples.items()}
         ref = self.store.save_texts(texts, title, counts, named, beside)
@@ -75,29 +85,26 @@ class Enricher:
         self, prompt: Prompt, lm: LanguageModel, stages: list[Any], keep: bool
     ) -> tuple[Result, str, tuple[str, ...]]:
         """Answers of a prompt and of those that it builds on; who made them; what they were made from."""
-        before, told, parents, built = None, None, [self.catalog.hash], [prompt.print]
-        if self.how.items and prompt.of != "item":
-            given = self._stage(prompts.read(self.how.items), stages, keep)
-            before = given.texts
-            parents.append(given.ref)
-            built.append(self.how.items)
-        first = prompt.first or (THROUGH.get(prompt.name) if self.how.through else None)
-        if first and self._has(prompts.read(first)):
-            earlier = self._stage(prompts.read(first), stages, keep)
-            told = earlier.told
-            parents.append(earlier.ref)
-            built.append(prompts.read(first).print)
+        stage_prompts = self._needed(prompt)
+        for needed in (prompt, *stage_prompts.values()):
+            check(needed, self.catalog, self.train)  # all of it before the first question
         model = lm.reading(self._corpus(prompt))
-        room = model.context - prompt.max_tokens - tokens.count(prompt.system) - tokens.count(prompt.user) - 64
-        material = Material(prompt, self.catalog, self.train, room, before, told)
+        space = room(prompt, model)
+        only = self._rows(prompt, space)
+        given = {
+            role: self._stage(p, self._narrowed(p, prompt.of, only), stages, keep) for role, p in stage_prompts.items()
+        }
+        looks, read = (given[role].told if role in given else None for role in ("looks", "read"))
+        before = given["items"].texts if "items" in given else None
+        material = Material(prompt, self.catalog, self.train, space, before, looks, read)
         result = Result(material.ids, material)
         with self.store.calls() as calls:
             counting = Counting(model, price_of(model.name), calls, f"{prompt.name}@{prompt.version}")
             ready = _Ready(self.store) if keep else None
-            self._tell(f"{prompt.name} by {model.name}", len(result.ids))
-            for questions in self._rounds(material, result):
+            self._tell(f"{prompt.name} by {model.name}", len(material.ids) if only is None else len(only))
+            for questions in self._rounds(material, result, only):
                 ask(
-                    self._limited(questions),
+                    (q for q in questions if only is None or q.row in only),
                     prompt,
                     self.how.category,
                     model if keep else counting,
@@ -108,15 +115,60 @@ class Enricher:
                     ready,
                 )
         if not keep:
-            stages.append(_planned(prompt, model, counting, result))
-        how = (self.how.category, str(self.how.limit), str(room if result.counts["left_out"] else 0))
+            stages.append(_planned(prompt, model, counting, result, only))
+        built = [prompt.print, *(f"{role}:{p.print}" for role, p in sorted(stage_prompts.items()))]
+        how = (self.how.category, str(space), ",".join(map(str, sorted(only or ()))))
         revision = f"@{model.revision}" if model.revision else ""
         made_by = f"enrich:{prompt.name}@{digest(*built, *how)[:12]}/{model.name}{revision}"
-        return result, made_by, tuple(parents)
+        return result, made_by, (self.catalog.hash, *(part.ref for part in given.values()))
 
-    def _stage(self, prompt: Prompt, stages: list[Any], keep: bool) -> _Given:
+    def _needed(self, prompt: Prompt) -> dict[str, Prompt]:
+        """The prompts whose answers this one builds on, by what it takes from them.
+
+        Raises BadSetting for a prompt about items that cannot stand before items' texts, or where none are shown.
+        """
+        found: dict[str, Prompt] = {}
+        if self.how.items:
+            items = prompts.read(self.how.items)
+            if items.of != "item" or items.name == prompt.name:
+                raise BadSetting(
+                    f"items = {items.name!r} is asked for {items.of}s; name one about items: item_from_picture"
+                )
+            if "item text" not in prompt.sees:
+                raise BadSetting(
+                    f"{prompt.name} shows no item texts, so nothing can stand before them. Leave out --items"
+                )
+            found["items"] = items
+        first = prompt.first or (THROUGH.get(prompt.name) if self.how.through else None)
+        if first:
+            earlier = prompts.read(first)
+            # Where there are no reviews, item texts are read instead.
+            if earlier.of != "interaction" or has_reviews(self.train):
+                found["read" if earlier.of == "interaction" else "looks"] = earlier
+        return found
+
+    def _rows(self, prompt: Prompt, space: int) -> frozenset[int] | None:
+        """The rows to ask about; None for all."""
+        if self.how.limit is None:
+            return self.only
+        questions = Material(prompt, self.catalog, self.train, space).questions()
+        return frozenset(question.row for question in islice(questions, self.how.limit))
+
+    def _narrowed(self, stage: Prompt, of: str, only: frozenset[int] | None) -> frozenset[int] | None:
+        """The rows of an earlier prompt that questions about these rows may show."""
+        if only is None or (stage.of == "item" and self.train is None):
+            return only
+        assert self.train is not None
+        about = self.catalog.items.rows(self.train.items.keys)[self.train.item]  # catalogue row of each train row
+        mine = np.isin(about if of == "item" else self.train.user, list(only))
+        if stage.of == "item":
+            return only if of == "item" else frozenset(about[mine].tolist())
+        reviewed = Lines(self.catalog, self.train, stage.limits, None).reviewed
+        return frozenset(np.flatnonzero(mine[reviewed]).tolist())
+
+    def _stage(self, prompt: Prompt, only: frozenset[int] | None, stages: list[Any], keep: bool) -> _Given:
         """An earlier prompt's answers, saved as an artefact of their own."""
-        inner = replace(self, how=replace(self.how, limit=None, through=False, items=None))
+        inner = replace(self, how=replace(self.how, limit=None, through=False, items=None), only=only)
         if keep:
             written = inner.write(prompt)
             stages += [*written.stages, replace(written, stages=())]
@@ -127,36 +179,23 @@ class Enricher:
             ref, texts, raw = "", Texts(result.ids, result.values, Provenance("plan")), result.replies
         answers = {row: prompt.reply.model_validate_json(text) for row, text in raw.items()}
         if prompt.of == "interaction":
-            rows = Material(prompt, self.catalog, self.train, 0).reviewed
+            rows = Lines(self.catalog, self.train, prompt.limits, None).reviewed
             answers = {int(rows[place]): answer for place, answer in answers.items()}
         return _Given(ref, texts, answers)
 
-    def _rounds(self, material: Material, result: Result) -> Iterator[Iterable[Question]]:
+    def _rounds(self, material: Material, result: Result, only: frozenset[int] | None) -> Iterator[Iterable[Question]]:
         """One round for most prompts; for a recurrent one, a round a step, each knowing the answers of the one before."""
         if not material.limits.block:
             yield material.questions()
             return
-        users = None
-        for number, step in enumerate(material.steps()):
-            if users is None:
-                users = [user for user, rows in step if len(rows)][: self.how.limit]
-                step = [(user, rows) for user, rows in step if user in set(users)]
-            else:
-                # A chain that broke stays broken: a text that has not read everything would pass for one that has.
-                step = [(user, rows) for user, rows in step if user in result.texts]
-            notes = {user: result.texts[user] if number else "" for user, _ in step}
+        for number, whole in enumerate(material.steps()):
+            # A chain that broke stays broken: a text that has not read everything would pass for one that has.
+            going = only if number == 0 else result.texts.keys()
+            step = [part for part in whole if going is None or part[0] in going]
+            notes = {user: result.texts[user] if number else "" for user, *_ in step}
             self._tell(f"{material.prompt.name}, step {number + 1}", len(step))
             result.counts["steps"] = number + 1
-            yield (material.step(user, rows, notes[user]) for user, rows in step)
-
-    def _limited(self, questions: Iterable[Question]) -> Iterable[Question]:
-        return questions if self.how.limit is None else islice(questions, self.how.limit)
-
-    def _has(self, prompt: Prompt) -> bool:
-        """Whether an earlier prompt has anything to read here; where there are no reviews, item texts do."""
-        return prompt.of != "interaction" or any(
-            text and text.strip() for text in (self.train.review if self.train else None) or ()
-        )
+            yield (material.step(user, rows, notes[user], left) for user, rows, left in step)
 
     def _corpus(self, prompt: Prompt) -> Iterable[str]:
         """The texts that questions are made from; what is held out is not among them, because it is not here."""
@@ -183,7 +222,7 @@ class Enricher:
 
     def _tell(self, name: str, total: int) -> None:
         if self.watch is not None:
-            self.watch.stage(name, min(total, self.how.limit or total))
+            self.watch.stage(name, total)
 
 
 @dataclass(frozen=True)
@@ -208,14 +247,16 @@ class _Ready:
             self.at = now
 
 
-def _planned(prompt: Prompt, model: LanguageModel, counting: Counting, result: Result) -> Plan:
+def _planned(
+    prompt: Prompt, model: LanguageModel, counting: Counting, result: Result, only: frozenset[int] | None
+) -> Plan:
     counts = result.counts
     return Plan(
         prompt=prompt.name,
         model=model.name,
         calls=counting.asked,
         cached=counts["asked"] - counting.asked,
-        without_input=len(result.ids) - len(result.status),
+        without_input=0 if only is not None else len(result.ids) - len(result.status),
         tokens_in=counting.tokens_in,
         tokens_out=counting.tokens_out,
         usd=counting.usd,

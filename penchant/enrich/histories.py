@@ -36,7 +36,13 @@ class Histories:
 
     @cached_property
     def _by_user(self) -> tuple[np.ndarray, list[int]]:
-        order = self.train.order()
+        train = self.train
+        if train.time is None:
+            order = train.order()
+        else:
+            # Of several choices at one moment the order must not change when others are added, as it does in `order`.
+            mixed = (train.item.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)
+            order = np.lexsort((train.item, mixed, train.time, train.user))
         return order, np.searchsorted(self.train.user[order], np.arange(len(self.train.users) + 1)).tolist()
 
     @cached_property

@@ -16,6 +16,7 @@ from penchant.texts import Texts
 __all__ = ["Lines"]
 
 TITLE = 40  # tokens of a title
+LONG = 200_000  # letters of a review; beyond them the end is only counted, not cleaned
 
 
 class Lines:
@@ -47,9 +48,8 @@ class Lines:
 
     @cached_property
     def reviewed(self) -> np.ndarray:
-        """Train rows that have a review. (R,) int64"""
-        written = (self.train.review if self.train is not None else None) or ()
-        return np.array([row for row, text in enumerate(written) if text and text.strip()], np.int64)
+        """Train rows whose review holds anything that can be read. (R,) int64"""
+        return np.fromiter(self.reviews, np.int64, count=len(self.reviews))
 
     @cached_property
     def titles(self) -> list[str]:
@@ -73,9 +73,8 @@ class Lines:
         written = (self.train.review if self.train is not None else None) or ()
         cuts = np.zeros(len(written), np.int64)
         lines: dict[int, str] = {}
-        most = 16 * self.limits.review_tokens  # letters: of a review of a megabyte the end is only counted, not cleaned
-        for row in self.reviewed.tolist():
-            text = written[row] or ""
-            lines[row], lost = tokens.cut(clean(text[:most]), self.limits.review_tokens)
-            cuts[row] = lost + tokens.count(text[most:])
+        for row, text in enumerate(written):
+            if text and (line := clean(text[:LONG])):
+                lines[row], lost = tokens.cut(line, self.limits.review_tokens)
+                cuts[row] = lost + tokens.count(text[LONG:])
         return lines, cuts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,6 @@ from penchant.data import Ids, Interactions
 from penchant.enrich.histories import Histories
 from penchant.enrich.lines import Lines
 from penchant.enrich.prompt import Limits, Prompt
-from penchant.errors import MissingInput
 from penchant.lm import replies, tokens
 from penchant.lm.fence import Block, clean
 from penchant.texts import Texts
@@ -51,11 +50,10 @@ class Question:
 class Material:
     """The texts and histories that one prompt is asked with.
 
-    train: the part whose choices and reviews may be seen; None for prompts about the catalogue alone. items: texts that
-    stand before the catalogue's own, such as descriptions of pictures. told: what an earlier prompt made of each
-    interaction or item, by row. room: tokens for all blocks together.
-
-    Raises MissingInput when the prompt shows something that is not there.
+    train: the part whose choices and reviews may be seen; None for prompts about the catalogue alone. room: tokens for
+    all blocks together. items: texts that stand before the catalogue's own, such as descriptions of pictures. looks,
+    read: what earlier prompts made of pictures, by catalogue row, and of reviews, by train row; None where they were
+    not asked. `checks.check` has to be content with prompt and data.
     """
 
     def __init__(
@@ -65,18 +63,17 @@ class Material:
         train: Interactions | None,
         room: int,
         items: Texts | None = None,
-        told: Mapping[int, replies.Answer] | None = None,
+        looks: Mapping[int, replies.Answer] | None = None,
+        read: Mapping[int, replies.Answer] | None = None,
     ) -> None:
-        self.prompt, self.catalog, self.room = prompt, catalog, max(room, 64)
-        self.limits: Limits = prompt.limits
-        self.told = told
-        self.given = train
-        _check(prompt, catalog, train)
-        self.lines = Lines(catalog, train, prompt.limits, items)
+        self.prompt, self.catalog, self.room = prompt, catalog, room
+        self.looks, self.read, self.given = looks or {}, read, train
+        self.limits = _fitting(prompt.limits, room)
+        self.lines = Lines(catalog, train, self.limits, items)
         if train is not None:
             self.histories = Histories(train, catalog.items, self.lines.reviewed)
             # Of reviews, only those that an earlier prompt has read, if it was to read them.
-            self.readable = set(self.lines.reviewed.tolist()) if told is None else told.keys()
+            self.readable = set(self.lines.reviewed.tolist()) if read is None else read.keys()
 
     @property
     def train(self) -> Interactions:
@@ -105,22 +102,27 @@ class Material:
             return self._items()
         return self._users() if self.prompt.of == "user" else self._reviews()
 
-    def steps(self) -> list[Sequence[tuple[int, np.ndarray]]]:
-        """For a recurrent prompt: for each step, (user, catalogue rows of the block) of those who have one."""
-        size, found = self.limits.block, []
+    def steps(self) -> list[list[tuple[int, np.ndarray, int]]]:
+        """For a recurrent prompt: for each step, (user, catalogue rows of the block, older choices left out) of those who
+        have one. Items without text are passed over; what is left out is told with the first step."""
+        size = self.limits.block
+        found: list[list[tuple[int, np.ndarray, int]]] = []
         for user in range(len(self.train.users)):
-            chosen = self._catalog_rows(self.histories.of_user(user, self.limits.most)[0])
-            found.append([chosen[start : start + size] for start in range(0, len(chosen), size)])
-        longest = max(map(len, found), default=0)
-        return [[(u, blocks[k]) for u, blocks in enumerate(found) if k < len(blocks)] for k in range(longest)]
+            rows, left = self.histories.of_user(user, self.limits.most)
+            chosen = np.array([r for r in self._catalog_rows(rows) if self.lines.items[r]], np.int64)
+            for step, start in enumerate(range(0, len(chosen), size)):
+                if step == len(found):
+                    found.append([])
+                found[step].append((user, chosen[start : start + size], left if step == 0 else 0))
+        return found
 
-    def step(self, user: int, rows: np.ndarray, earlier: str) -> Question:
+    def step(self, user: int, rows: np.ndarray, earlier: str, left_out: int = 0) -> Question:
         """One step of a recurrent prompt: a block of items, and what was written before it."""
         blocks = [Block("items", tuple((("", self.lines.items[r]),) for r in rows))]
         if earlier:
-            blocks.append(Block("earlier", ((("", clean(earlier)),),)))
+            blocks.append(Block("earlier", ((("", self._short(earlier)),),)))
         cut = int(self.lines.item_cuts[rows].sum())
-        return Question(user, self._user(user, True), self._shown(rows), tuple(blocks), cut=cut)
+        return Question(user, self._user(user, True), self._shown(rows), tuple(blocks), cut=cut, left_out=left_out)
 
     # ---- one question a row
 
@@ -135,11 +137,11 @@ class Material:
                     yield Question(row, about, images=(raw,))
                 continue
             made: list[Block] = []
-            looks = self.told.get(row) if self.told is not None and "looks" in blocks else None
+            looks = self.looks.get(row) if "looks" in blocks else None
             if lines[row]:
                 made.append(Block("item", ((("", lines[row]),),)))
             if looks is not None and looks.text():
-                made.append(Block("looks", ((("", clean(looks.text())),),)))
+                made.append(Block("looks", ((("", self._short(looks.text())),),)))
             received = self._received(row) if "reviews" in blocks and self.given is not None else None
             block, seen, left, cut = received or (None, (), 0, 0)
             if block is not None:
@@ -161,7 +163,7 @@ class Material:
         return block, writers, left + len(entries) - kept, self._review_cut(rows)
 
     def _users(self) -> Iterator[Question]:
-        rated = self.prompt.blocks == ("items",) and "titles" in self.prompt.sees
+        rated = "choices" in self.prompt.blocks
         for user in range(len(self.train.users)):
             question = self._said(user) if "reviews" in self.prompt.blocks else None
             question = question or self._chosen(user, rated)
@@ -198,7 +200,7 @@ class Material:
             entries.append(fields if value is None else (*fields, ("rating", self._rating(int(row)))))
         kept = self._fit(entries)
         at = at[len(at) - kept :]
-        block = Block("items", tuple(entries[len(entries) - kept :]))
+        block = Block("choices" if rated else "items", tuple(entries[len(entries) - kept :]))
         cut = 0 if rated else int(self.lines.item_cuts[at].sum())
         left += len(there) - kept
         return Question(user, self._user(user, True), self._shown(at), (block,), (), cut, left)
@@ -219,14 +221,13 @@ class Material:
             fields.append(("item", self.lines.titles[item]))
         if self.train.value is not None:
             fields.append(("rating", self._rating(row)))
-        told = None if raw or self.told is None else self.told.get(row)
+        told = None if raw or self.read is None else self.read.get(row)
         if isinstance(told, replies.ReviewMotives):
-            for name, aspects in (("praised", told.positive), ("criticised", told.negative)):
-                if aspects:
-                    fields.append((name, clean("; ".join(a.aspect for a in aspects))))
-            if told.need:
-                fields.append(("need", clean(told.need)))
-        elif self.told is None or raw:
+            praised, criticised = ("; ".join(a.aspect for a in part) for part in (told.positive, told.negative))
+            for name, words in (("praised", praised), ("criticised", criticised), ("need", told.need)):
+                if short := tokens.cut(clean(words), self.limits.review_tokens // 3)[0]:
+                    fields.append((name, short))
+        elif self.read is None or raw:
             fields.append(("review", self.lines.reviews[row]))
         return tuple(fields)
 
@@ -245,7 +246,11 @@ class Material:
         return at[at >= 0]
 
     def _review_cut(self, rows: np.ndarray) -> int:
-        return int(self.lines.review_cuts[rows].sum()) if self.told is None else 0
+        return int(self.lines.review_cuts[rows].sum()) if self.read is None else 0
+
+    def _short(self, text: str) -> str:
+        """What a model wrote before, at most a third of the room: it may have ignored every limit."""
+        return tokens.cut(clean(text), self.room // 3)[0]
 
     def _fit(self, entries: Sequence[Entry], taken: int = 0) -> int:
         """How many of the newest entries fit into the room that is left; at least one."""
@@ -263,25 +268,8 @@ class Material:
         return tuple(Mention("item", self.catalog.items.keys[row]) for row in rows)
 
 
-def _check(prompt: Prompt, catalog: Catalog, train: Interactions | None) -> None:
-    """Raises MissingInput for what the prompt shows and the data lack."""
-    if prompt.personal and train is None:
-        raise MissingInput(
-            f"{prompt.name} reads what people chose: give it a split's train part, e.g.  "
-            f'enrich.run("{prompt.name}", split.train, data.catalog, lm, store)'
-        )
-    if "picture" in prompt.sees and not catalog.pictures.present.any():
-        raise MissingInput(
-            f"{prompt.name} looks at pictures, and this catalogue has none. Add images/ or images.parquet to the data "
-            "folder, or choose a prompt that reads text:  item_motives, user_preference"
-        )
-    if prompt.of == "interaction" and not any(r and r.strip() for r in (train.review if train else None) or ()):
-        raise MissingInput(
-            f"{prompt.name} reads reviews, and these interactions have none. Add a column `review`, or use "
-            "user_motives and item_motives, which read item texts where there are no reviews"
-        )
-    if not any(catalog.texts().values) and "picture" not in prompt.sees:
-        raise MissingInput(
-            f"{prompt.name} reads item texts, and this catalogue has no title, brand, categories or description. "
-            "Add them to items.parquet"
-        )
+def _fitting(limits: Limits, room: int) -> Limits:
+    """The limits, tightened so that the smallest question still fits: a text with what was written before it, a review
+    with its title, a whole block."""
+    item = min(limits.item_tokens, room // (2 * limits.block) if limits.block else room // 2)
+    return replace(limits, item_tokens=item, review_tokens=min(limits.review_tokens, room // 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,12 +103,19 @@ class Counting:
 def leaving(prompt: Prompt, model: LanguageModel) -> str:
     """What personal text would leave this machine, and to where; "" where none does."""
     host = urlsplit(model.where).hostname or model.where
-    if not prompt.personal or host in ("", "localhost", "127.0.0.1", "::1"):
+    if not prompt.personal or not host or host == "localhost" or _loopback(host):
         return ""
     shown = ", ".join(
         part.removeprefix("train ") for part in prompt.sees if part.startswith("train ") or part == "ratings"
     )
     return f"{shown} of people, without their ids, to {host}"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _learnt(calls: Calls, model: str, label: str) -> tuple[float, int]:

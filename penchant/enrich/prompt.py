@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from penchant.errors import BadSetting, MissingFile, UnknownKey
 from penchant.lm import Request, replies
@@ -24,7 +25,7 @@ __all__ = ["PARSER", "Limits", "Prompt", "names", "read"]
 
 PARSER = 1  # counts up when the same reply would be understood differently
 KINDS = ("item", "user", "interaction")
-SLOTS = ("opening", "category", "item", "items", "reviews", "review", "looks", "earlier")
+SLOTS = ("opening", "category", "item", "items", "choices", "reviews", "review", "looks", "earlier")
 SEES = {"picture", "item text", "titles", "train history", "train reviews", "ratings"}
 ANYTHING = "things of many kinds"
 
@@ -44,7 +45,7 @@ class Limits:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if not isinstance(value, int) or value < (0 if f.name == "block" else 1):
+            if not isinstance(value, int) or isinstance(value, bool) or value < (0 if f.name == "block" else 1):
                 raise BadSetting(f"[limits] {f.name} = {value!r}: a whole number, 1 or more")
 
 
@@ -69,7 +70,8 @@ class Prompt:
     @property
     def personal(self) -> bool:
         """Whether it shows what people did or wrote; then it is made from a train part and from nothing else."""
-        return any(part.startswith("train ") for part in self.sees)
+        shown = any(part.startswith("train ") for part in self.sees)
+        return shown or self.of != "item" or bool({"reviews", "review", "earlier"} & set(self.blocks))
 
     @cached_property
     def blocks(self) -> tuple[str, ...]:
@@ -110,7 +112,10 @@ def read(name: str) -> Prompt:
         path = Path(name)
         if not path.is_file():
             raise MissingFile(f"no prompt file {name}. Give the path of one, or a name: {', '.join(names())}")
-        return _parse(path.stem, path.read_text("utf-8"))
+        try:
+            return _parse(path.stem, path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSetting(f"prompt file {name} cannot be read as text: {error}. Save it as UTF-8") from None
     if name not in names():
         raise UnknownKey("penchant.enrich", name, names(), "prompt")
     return _parse(name, (_folder() / f"{name}.md").read_text("utf-8"))
@@ -138,6 +143,7 @@ def _parse(name: str, text: str) -> Prompt:
     for key in ("version", "of", "reply", "sees"):
         if key not in head:
             raise bad(f"its head lacks `{key}`")
+    _typed(head, bad)
     limits = head.pop("limits", {})
     for key in limits:
         if key not in {f.name for f in fields(Limits)}:
@@ -145,14 +151,21 @@ def _parse(name: str, text: str) -> Prompt:
     reply = getattr(replies, str(head["reply"]), None) if head["reply"] in replies.__all__ else None
     if reply is None or reply in (replies.Answer, replies.Aspect, replies.Attribute):
         raise bad(f"reply = {head['reply']!r} is not one of the types in penchant/lm/replies.py")
-    if head["of"] not in KINDS or not set(head["sees"]) <= SEES:
-        raise bad(f"of is one of {', '.join(KINDS)}; sees lists some of {', '.join(sorted(SEES))}")
     user = match.group(3).strip()
     slots = re.findall(r"{(\w+)}", user)
     if not set(slots) <= set(SLOTS):
         raise bad(f"slots are {', '.join(SLOTS)}")
     if set(slots) - {"category", "opening"} and not user.startswith("{opening}"):
         raise bad("its user part must begin with {opening}, which names the fence's number")
+    wanted = {
+        "reviews": "train reviews",
+        "review": "train reviews",
+        "items": "train history",
+        "choices": "train history",
+    }
+    for slot, part in wanted.items():
+        if slot in slots and part not in head["sees"]:
+            raise bad(f"it shows {{{slot}}}, so `sees` must list {part!r}: what people did or wrote has to be declared")
     print_ = hashlib.sha256(f"{PARSER}\n{text}".encode()).hexdigest()
     rest = {key: value for key, value in head.items() if key not in ("reply", "sees")}
     return Prompt(
@@ -165,3 +178,25 @@ def _parse(name: str, text: str) -> Prompt:
         limits=Limits(**limits),
         **rest,
     )
+
+
+def _typed(head: dict[str, Any], bad: Callable[[str], BadSetting]) -> None:
+    """Raises for a value in the head that is of no use."""
+
+    def whole(value: Any, least: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    if head["of"] not in KINDS:
+        raise bad(f"of = {head['of']!r} is not one of {', '.join(KINDS)}")
+    sees = head["sees"]
+    if not isinstance(sees, list) or not all(isinstance(part, str) and part in SEES for part in sees):
+        raise bad(f"sees = {sees!r} must list some of {', '.join(sorted(SEES))}")
+    if not whole(head["version"], 1) or not whole(head.get("max_tokens", 1), 1):
+        raise bad("version and max_tokens are whole numbers, 1 or more")
+    warm = head.get("temperature", 0.0)
+    if isinstance(warm, bool) or not isinstance(warm, int | float) or not 0 <= warm <= 2:
+        raise bad(f"temperature = {warm!r} is a number from 0 to 2")
+    if head.get("first") is not None and head["first"] not in names():
+        raise bad(f"first = {head['first']!r} is not one of {', '.join(names())}")
+    if not isinstance(head.get("limits", {}), dict):
+        raise bad("[limits] is a table")

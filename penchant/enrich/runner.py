@@ -104,7 +104,8 @@ class _Work:
         self.label = f"{prompt.name}@{prompt.version}"
         self.sent: dict[int, tuple[str, Request]] = {}  # by place in the order of sending
         self.waiting: dict[str, list[Question]] = {}
-        self.bad: dict[str, Kept] = {}  # bad replies of this run, which is not going to ask again
+        # What this run has asked, and is not going to ask again. Good replies are in the store, where there is one.
+        self.done: dict[str, Kept | None] = {}
         self.unsaved: list[tuple[Call, Sequence[Mention], dict[str, bytes]]] = []
         self.saved_at = time.monotonic()
 
@@ -117,10 +118,13 @@ class _Work:
             keyed = [(request.key(self.lm.name, self.lm.revision), q, request) for q, request in asked]
             kept = self.calls.known([key for key, *_ in keyed])
             self._mention([(key, q) for key, q, _ in keyed if key in kept])
+            late: dict[str, list[Mention]] = {}
             for key, question, request in keyed:
-                known = self.bad.get(key) or kept.get(key)
-                if known is not None and (known.status not in self.again or key in self.bad):
+                known = self._done(key) if key in self.done else kept.get(key)
+                if known is not None and (known.status not in self.again or key in self.done):
                     self._answered(key, question, request, known, cached=True)
+                    if key not in kept:
+                        late.setdefault(key, []).extend(question.mentions)
                 elif key in self.waiting:
                     self.waiting[key].append(question)
                 else:
@@ -130,6 +134,8 @@ class _Work:
                     self.sent[place] = (key, request)
                     place += 1
                     yield request
+            if late and self.keep:
+                self.calls.mention(late)
 
     def arrived(self, place: int, reply: Reply) -> None:
         """Commits a reply, then hands it to everybody who waits for it."""
@@ -153,17 +159,23 @@ class _Work:
                 attempts=reply.attempts,
                 seconds=reply.seconds,
                 created="",
-                request=request.facts(self.lm.name, self.lm.revision),
+                request={**request.facts(self.lm.name, self.lm.revision), "context": self.lm.context},
             )
             pictures = dict(zip(request.pictures, request.images, strict=True))
             self.unsaved.append((call, [m for q in waiting for m in q.mentions], pictures))
             # What was paid for is kept at once; what this process can make again is kept in handfuls.
             if self.lm.where or len(self.unsaved) >= GATHER or time.monotonic() - self.saved_at > WHILE:
                 self.flush()
-        if reply.status != "ok":
-            self.bad[key] = kept
+        self.done[key] = None if self.keep and reply.status == "ok" else kept
         for n, question in enumerate(waiting):
             self._answered(key, question, request, kept, cached=n > 0)
+
+    def _done(self, key: str) -> Kept | None:
+        """What this run got for a question: it may have been committed after others had been looked up."""
+        if self.done[key] is None:
+            self.flush()
+            return self.calls.known([key]).get(key)
+        return self.done[key]
 
     def flush(self) -> None:
         """Commits what has arrived."""
@@ -211,7 +223,7 @@ def _grounded(answer: ReviewMotives, request: Request) -> tuple[ReviewMotives, i
     ).casefold()
 
     def there(aspects: list[Aspect]) -> list[Aspect]:
-        return [a for a in aspects if a.evidence and clean(a.evidence).casefold() in said]
+        return [a for a in aspects if (words := clean(a.evidence).casefold()) and words in said]
 
     positive, negative = there(answer.positive), there(answer.negative)
     dropped = len(answer.positive) + len(answer.negative) - len(positive) - len(negative)

@@ -61,11 +61,11 @@ class Ranked:
 
 
 def entries_of(block: Block) -> list[Said]:
-    """A block's entries, read. In `items` and `item` every entry is a text, whatever it begins with."""
-    if block.name in ("item", "earlier"):
-        texts = [" ".join(_whole(pair) for pair in entry) for entry in block.entries]
-        return [said_of(text, title_of(text), plain=True) for text in texts]
-    return [_entry(dict(entry), plain=block.name == "items") for entry in block.entries]
+    """A block's entries, read: fields in `reviews` and `choices`, one text each in all others."""
+    if block.name in ("reviews", "choices"):
+        return [_entry(dict(entry)) for entry in block.entries]
+    lines = [" ".join([value for _, value in entry]) for entry in block.entries]
+    return [said_of(line, title_of(line), plain=True) for line in lines]
 
 
 def said_of(text: str, item: str = "", rating: int = 0, plain: bool = False, weight: float = 1.0) -> Said:
@@ -136,15 +136,14 @@ def title_of(text: str) -> str:
     return title if len(title) <= TITLE else (title[:TITLE].rpartition(" ")[0] or title[:TITLE]).rstrip(" ,;:-(")
 
 
-def _entry(fields: dict[str, str], plain: bool) -> Said:
+def _entry(fields: dict[str, str]) -> Said:
     rating = view_of(fields.get("rating", ""))
     item = fields.get("item", "")
     if "review" in fields:
         return said_of(fields["review"], item, rating)
-    if plain or not fields.keys() & {"praised", "criticised", "need"}:
-        text = " ".join(_whole(pair) for pair in fields.items() if pair[0] != "rating")
-        return said_of(text, title_of(text), rating, plain=True)
-    return _earlier(fields, item, rating)
+    if fields.keys() & {"praised", "criticised", "need"}:
+        return _earlier(fields, item, rating)
+    return said_of(item, item, rating, plain=True)
 
 
 def _earlier(fields: dict[str, str], item: str, rating: int) -> Said:
@@ -210,9 +209,3 @@ def view_of(rating: str) -> int:
     if best <= 1:
         return 0 if value > 0 else -1
     return 1 if value >= 0.75 * best else -1 if value <= 0.45 * best else 0
-
-
-def _whole(pair: tuple[str, str]) -> str:
-    """A line of a plain text that merely looks like a field ("need: a rest") is put together again."""
-    name, value = pair
-    return value if name in ("", "item") else f"{name}: {value}"

@@ -65,7 +65,7 @@ def preference(blocks: Blocks, background: Background) -> Preference:
 
 def profile(blocks: Blocks, background: Background) -> Profile:
     """Who somebody is as a customer, from her items and ratings."""
-    items = _read(blocks, "items")
+    items = _read(blocks, "choices") + _read(blocks, "items")
     pros, _ = amass(items, background, of_item=False)
     widest = max((one.texts for one in pros), default=0) / (len(items) or 1)
     breadth = "a narrow choice" if widest > 0.6 else "a broad choice" if widest < 0.25 else "a choice"

@@ -67,7 +67,7 @@ def blocks_of(message: str) -> tuple[Block, ...]:
     if number is None:
         return ()
     found = re.findall(rf"^<data-{number} (\w+)>\n(.*?)\n?</data-{number}>$", message, re.MULTILINE | re.DOTALL)
-    return tuple(Block(name, tuple(_entries(body))) for name, body in found if body)
+    return tuple(Block(name, tuple(_entries(body, name in WITH_FIELDS))) for name, body in found if body)
 
 
 def opening(message: str) -> str | None:
@@ -86,7 +86,7 @@ def _lines(block: Block) -> list[str]:
     return lines
 
 
-def _entries(body: str) -> list[tuple[tuple[str, str], ...]]:
+def _entries(body: str, fields: bool) -> list[tuple[tuple[str, str], ...]]:
     entries: list[list[tuple[str, str]]] = []
     for line in body.split("\n"):
         if line[:3] != "   ":
@@ -95,11 +95,14 @@ def _entries(body: str) -> list[tuple[tuple[str, str], ...]]:
         elif entries:
             line = line[3:]
         name, colon, value = line.partition(": ")
-        named = bool(colon) and name in FIELDS
+        named = fields and bool(colon) and name in FIELDS
         if entries:
             entries[-1].append((name, value) if named else ("", line))
     return [tuple(entry) for entry in entries if entry]
 
+
+WITH_FIELDS = frozenset({"reviews", "review", "choices"})
+"""Blocks whose entries have fields; in the others each entry is one text, whatever it looks like."""
 
 FIELDS = frozenset({"item", "rating", "review", "praised", "criticised", "need"})
 """What fields of an entry may be called."""

@@ -76,7 +76,7 @@ class Replay:
             same = [call for call in asked if call.request.get("schema") == mine["schema"]] or asked
             if not same:
                 return f"{said}: store {self.store.path} holds no answer for it, from any model. {how}"
-            nearest = min(same, key=lambda call: sum(call.request.get(name) != mine[name] for name in mine))
+            nearest = min(same, key=lambda call: _distance(call.request, mine))
             if all(nearest.request.get(name) == mine[name] for name in mine):
                 return f"{said}: it was asked, but never answered ({nearest.status}: {nearest.error}). {how}"
         return f"{said}: the store has no answer to this question; the nearest kept one differs in {_differences(nearest.request, mine)}. {how}"
@@ -90,14 +90,23 @@ def from_store(store: Store | None, model: str = "") -> Replay:
     store = store or Store()
     with store.calls() as calls:
         known = calls.models()
-    for name, revision, _ in known:
-        if not model or name == model:
-            return Replay(Kept(name, revision), store)
+        for name, revision, _ in known:
+            if not model or name == model:
+                last = next(
+                    calls.read_all("WHERE model = ? AND revision = ? ORDER BY id DESC LIMIT 1", (name, revision))
+                )
+                return Replay(Kept(name, revision, int(last.request.get("context", 8192))), store)
     there = ", ".join(dict.fromkeys(name for name, _, _ in known)) or "none"
     raise MissingInput(
         f"store {store.path} holds no answers of {model or 'any model'}; it has: {there}. Name another, replay:MODEL, "
         "or another store, --store DIR"
     )
+
+
+def _distance(was: Any, now: dict[str, Any]) -> tuple[int, int]:
+    """In how many facts two questions differ, and how many lines of the first are not in the second."""
+    facts = sum(was.get(name) != now[name] for name in now)
+    return facts, len(set(str(was.get("user")).splitlines()) - set(now["user"].splitlines()))
 
 
 def _differences(was: Any, now: dict[str, Any]) -> str:
