@@ -30,6 +30,7 @@ FIRST = "The data tags in this message carry the number {}."
 # hide it: overrides, isolates, tags and variation selectors of the supplement. Joiners that emoji and scripts need stay.
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _HIDDEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e0fff]")
+_FIRST = re.compile(re.escape(FIRST).replace(r"\{\}", "([0-9a-f]{16})"))
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -66,13 +67,19 @@ def blocks_of(message: str) -> tuple[Block, ...]:
     number = opening(message)
     if number is None:
         return ()
-    found = re.findall(rf"^<data-{number} (\w+)>\n(.*?)\n?</data-{number}>$", message, re.MULTILINE | re.DOTALL)
-    return tuple(Block(name, tuple(_entries(body, name in WITH_FIELDS))) for name, body in found if body)
+    begin, end = f"\n<data-{number} ", f"</data-{number}>"
+    found, at = [], message.find(begin)
+    while at >= 0:
+        name, _, body = message[at + len(begin) : message.find(end, at)].partition(">\n")
+        if body:
+            found.append(Block(name, tuple(_entries(body.removesuffix("\n"), name in WITH_FIELDS))))
+        at = message.find(begin, at + 1)
+    return tuple(found)
 
 
 def opening(message: str) -> str | None:
     """The number that the message's first line names."""
-    match = re.match(re.escape(FIRST).replace(r"\{\}", "([0-9a-f]{16})"), message)
+    match = _FIRST.match(message)
     return match.group(1) if match else None
 
 
