@@ -441,7 +441,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        self.rfile.read(int(self.headers["content-length"]))
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.server.then == "elsewhere":
             self.send_response(307)
             self.send_header("Location", "http://user:secret7@127.0.0.1:1/v1/chat/completions?token=secret8")
@@ -450,6 +450,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         raw = reply()
         status = 200
+        unwanted = [name for name in ("max_tokens", "temperature") if name in asked and self.server.then == "picky"]
+        if unwanted:
+            error = {"message": f"Unsupported parameter: '{unwanted[0]}'", "param": unwanted[0]}
+            status, raw = 400, json.dumps({"error": error}).encode()
         if self.server.then[:1].isdigit():  # a status and a body
             status, raw = int(self.server.then[:3]), self.server.then[4:].encode()
         self.send_response(status)
@@ -551,6 +555,17 @@ def test_an_account_without_credit_ends_the_run(then: str) -> None:
             list(Endpoint(server.url, "m", parallel=1).answer([ASKED] * 50))
         assert "export PENCHANT_API_KEY=" in str(caught.value)
         assert len(server.headers) == 1
+
+
+@pytest.mark.parametrize("schema", [Preference, None])
+def test_settings_that_a_server_does_not_take_are_found_out_once(schema: type[Preference] | None) -> None:
+    """As models that reason want it: no max_tokens but max_completion_tokens, and no temperature."""
+    with notes("picky") as server:
+        found = list(
+            Endpoint(server.url, "m", parallel=1).answer([Request("", f"{n}", schema=schema) for n in range(5)])
+        )
+        assert [(reply.status, reply.attempts) for reply in found] == [("ok", 3)] + [("ok", 1)] * 4
+        assert len(server.headers) == 7
 
 
 def test_azure_calls_a_refusal_an_error() -> None:

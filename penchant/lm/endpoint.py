@@ -20,7 +20,7 @@ import random
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penchant.errors import BadPicture, BadSetting
@@ -36,6 +36,7 @@ from penchant.lm.wire import Heard, Lost, Manner, Message, Outcome, Refused
 __all__ = ["Endpoint", "open_endpoint"]
 
 QUIET = 20  # requests in a row without any reply, or three rounds of them, after which nobody is there any more
+GLANCE = 10.0  # seconds that looking what is there takes at most
 LONGEST = 20.0  # seconds that a pause of our own choice takes at most
 REFUSAL = re.compile(
     r"\W*(i.?m (very |really )?sorry|i am sorry|sorry|i can.?t|i cannot|i can not|i won.?t|i.?m (not able|unable)|i am "
@@ -115,15 +116,15 @@ class Endpoint:
 
     def ping(self) -> list[str]:
         """The models that the server lists; none where it is there and lists none. Raises NoEndpoint, BadKey."""
-        turns, run = Turns(), _Run(self)
+        turns, client = Turns(), Client(self._at, self.spec, min(self.timeout, GLANCE))
         try:
-            found = turns.complete(run.client.models())
+            found = turns.complete(client.models())
         finally:
-            turns.close([], run.client.close)
+            turns.close([], client.close)
         if isinstance(found, Lost):
-            raise run.client.nobody(found)
+            raise client.nobody(found)
         if isinstance(found, Refused) and found.status in (401, 403):
-            raise run.client.bad_key(found)
+            raise client.bad_key(found)
         return list(found) if isinstance(found, tuple) else []
 
 
@@ -221,6 +222,7 @@ class _Run:
         into, squares = wire.most_tokens(said, request)
         maximum = self.of._bound.usd(into, squares, request.max_tokens)
         async with self.purse.set_aside(maximum) as bill, self.places:
+            tally.started = tally.started if tally.sent else time.monotonic()
             tally.sent += 1
             outcome = await self.client.send(wire.body(self.of.name, said, request, manner))
             if isinstance(outcome, Refused) or (isinstance(outcome, Lost) and not outcome.sent):
@@ -247,8 +249,11 @@ class _Run:
         self.learnt.lost = 0
         self.learnt.answered += 1
         self.purse.answered += 1
-        if request.schema is not None and (manner == self.learnt.manner or not self.learnt.proven):
-            self.learnt.manner, self.learnt.proven = manner, True
+        if request.schema is None:  # which tells nothing of schemas
+            manner = replace(manner, form=self.learnt.manner.form)
+        if manner == self.learnt.manner or not self.learnt.proven:
+            self.learnt.manner = manner
+            self.learnt.proven = self.learnt.proven or request.schema is not None
 
     def _pause(self, outcome: Refused | Lost, failures: int) -> float:
         """Seconds before a question is sent again: what the server asks for, else a random part of a growing time."""
