@@ -215,7 +215,8 @@ def test_what_arrived_raises_stops_before_another_call_is_paid() -> None:
 
 
 def _nothing_more(server: Server) -> None:
-    """Nobody asks the server any more, and nobody did in the moment before."""
+    """Nobody asks the server any more, once it has read what was sent before."""
+    time.sleep(0.3)
     before = len(server.log("asked"))
     time.sleep(0.3)
     assert len(server.log("asked")) == before
