@@ -237,8 +237,8 @@ def check_faults(server: Server, clean: Server, requests: list[Request], retries
     for request, reply, right, count in zip(requests, replies, expected, counts, strict=True):
         name = question_name(request.user)
         last = asked[name].fault
-        assert 1 <= count <= 1 + retries + 1, "first sending, retries, one repair"
-        assert reply.attempts == count
+        # One that timed out before a busy server had read it is in no log.
+        assert 1 <= count <= reply.attempts <= 1 + retries + 1, "first sending, retries, one repair"
         assert (reply.status == "ok") == (last in ("", "hang")) or last == "hang", (reply.status, last)
         assert (reply.status == "refused") == (last == "refusal")
         if reply.status == "ok":
