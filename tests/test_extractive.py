@@ -246,6 +246,11 @@ def test_a_review_without_any_word_of_the_lexicon() -> None:
     assert review_of("").text() == ""
 
 
+def test_a_word_without_end_is_cut() -> None:
+    found = motives_of(block("items", *texts("x" * 100_000, "я" * 100_000)))
+    assert len(found.text()) < 300
+
+
 def test_long_clauses_are_cut_around_the_telling_words() -> None:
     review = "word " * 200 + "it was sturdy " + "word " * 200
     (aspect,) = review_of(review).positive
@@ -425,7 +430,7 @@ def test_preferences_go_on_from_the_earlier_text() -> None:
 def test_a_profile_heeds_low_ratings() -> None:
     items = [(("item", f"Murder {n}"), ("rating", "5/5")) for n in range(4)]
     items += [(("item", f"Zombie {n}"), ("rating", "1/5")) for n in range(4)]
-    found = ask(Profile, block("items", *items)).parsed
+    found = ask(Profile, block("choices", *items)).parsed
     assert found is not None
     assert "crime" in found.text().lower()
     assert "horror" not in found.text().lower()
@@ -570,6 +575,7 @@ BLOCKS = (
     block("review", said("Cheap, sturdy, red steel mug; my son loves it", "4/5")),
     block("reviews", *HISTORY),
     block("items", *texts("Enamel mug. Kitchen. Steel, red.", "Tent. For camping.")),
+    block("choices", (("item", "Enamel mug"), ("rating", "4/5")), (("item", "Detective stories"), ("rating", "2/5"))),
     block("item", *texts("Enamel mug. Kitchen. A red steel mug for camping.")),
     block("looks", *texts("A mug. Red. Steel.")),
     block("earlier", *texts("Likes camping.")),
@@ -596,6 +602,7 @@ def test_no_text_breaks_a_rule(schema: type[Answer], text: str) -> None:
             "reviews", said(text, text, text), (("item", text), ("praised", text), ("criticised", text), ("need", text))
         ),
         block("items", *texts(text, text)),
+        block("choices", (("item", text), ("rating", text))),
         block("item", *texts(text)),
         block("looks", *texts(text)),
         block("earlier", *texts(text)),
@@ -618,7 +625,7 @@ def test_what_cannot_be_answered_says_why() -> None:
     assert "no fenced data" in next(Extractive().answer([Request("", "Cheap!", schema=Motives)])).error
     assert "block `review`" in ask(ReviewMotives, BLOCKS[2]).error
     assert "neither a picture" in ask(Looks).error
-    broken = ask(Description, BLOCKS[3], images=(b"not a picture",))
+    broken = ask(Description, BLOCKS[4], images=(b"not a picture",))
     assert (broken.status, broken.parsed) == ("failed", None)
     assert "no picture that can be read" in broken.error
     cut = ask(Looks, images=(picture()[:60],))
@@ -632,7 +639,7 @@ def test_one_bad_question_does_not_stop_the_others() -> None:
 
 
 def test_a_summary_holds_words_and_looks() -> None:
-    text = ask(Summary, BLOCKS[3], BLOCKS[4]).parsed
+    text = ask(Summary, BLOCKS[4], BLOCKS[5]).parsed
     assert text is not None
     assert "Enamel mug" in text.text()
     assert "outdoors" in text.text()

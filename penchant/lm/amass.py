@@ -24,12 +24,11 @@ PRAISED, MENTIONED, BLAMED = 1.0, 0.5, -0.5  # and to an item's
 MORE, MOST_MORE = 0.1, 0.3  # for each further word of the theme in the same text, and at most
 PLAIN = 0.2  # weight of counting, beside surprise
 STEADY = 5  # findings that the background's mixture of stories and things counts for
-NEED = 0.5  # what a need adds that an earlier answer named
 TITLE = 60  # letters of a title that are kept
 FAINT = 0.02  # themes with less than this part of the first one's score are left out
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Said:
     """One entry as it was read: its words, its findings, size in words, the name of the item, +1, 0 or -1 for the rating.
 
@@ -45,7 +44,7 @@ class Said:
     plain: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Ranked:
     """A theme with its support. praised, blamed: in how many texts; words: what was said for it and against it."""
 

@@ -61,10 +61,9 @@ def _read(words: list[Word], rating: int) -> tuple[list[Finding], int]:
     start, until, odd = 0, -1, False  # where the last negation stands, how far it reaches, whether they do not cancel
     done, spoken = 0, -1  # where the last phrase ended, where the last opinion stands
     count = len(words)
-    for at in [at for at, word in enumerate(words) if word.special]:
+    for at, word in [(at, word) for at, word in enumerate(words) if word.special]:
         if at < done:
             continue
-        word = words[at]
         sense, last = word.sense, at
         if word.phrases is not None:
             node: Any = word.phrases

@@ -21,6 +21,7 @@ __all__ = ["TABLES", "Lexicon", "Sense", "Theme", "Word", "forms", "lexicon", "r
 
 TABLES = ("things.txt", "stories.txt", "opinions.txt", "grammar.txt", "makings.txt")
 HERE = "."  # where a phrase of the trie ends; no word is written so
+LONGEST = 40  # letters of a word that are looked at
 MOST_WORDS = 200_000  # remembered at a time
 FAR, NEAR = 7, 2  # words that "not" and "less" reach
 SAME, HARD, END, CONTRARY = 1, 2, 3, 4
@@ -114,7 +115,7 @@ class Lexicon(dict[str, Word]):
     def __missing__(self, token: str) -> Word:
         if len(self) > MOST_WORDS:
             self.clear()
-        word = self[token] = self._word(token.strip("'") or ",")
+        word = self[token] = self._word(token.strip("'")[:LONGEST] or ",")
         return word
 
     def theme(self, name: str) -> int:
@@ -157,8 +158,9 @@ class Lexicon(dict[str, Word]):
         if not (token[0].isalnum() or token in self.senses):
             ends = END if token[0] in ".!?…。！？\n" else HARD
             return Word(token, token, "", False, 1.0, True, Sense(breaks=ends), None)
-        base, key = root(token), self._key(token)
-        stop, common = token in self.stop, token in self.common or base in self.common
+        stop, key = token in self.stop, self._key(token)
+        base = token if stop else root(token)
+        common = token in self.common or base in self.common
         sense = self.senses.get(token) or self._by_form(token)
         if sense is None and token[:2] == "un" and len(token) > 5:
             turned = self._by_form(token[2:])

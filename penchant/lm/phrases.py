@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from operator import attrgetter
 
 from penchant.lm.findings import findings
 from penchant.lm.lexicon import HARD, Word, lexicon
@@ -26,13 +27,15 @@ _RUN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _FACES = "\U0001f300-\U0001faff\u2600-\u27bf\u2b50"
 _STOPS = r"[.!?…。！？]+|[,;:()\[\]|/\"“”«»–—•·、，；：（）]+|(?<= )-(?= )"
 _ALL = re.compile(rf"[{_RUN}]+|(?:[^\W_{_RUN}]|[{_MARKS}])+(?:['’](?:[^\W_{_RUN}])+)*|{_STOPS}|[{_FACES}]")
+_ROOT = attrgetter("root")
 _RUNS = re.compile(f"[{_RUN}]")
 # ASCII: what ends a sentence becomes a stop, what ends a clause a comma, every other mark a space.
 _MARKED: dict[int, str] = {at: " " for at in range(128) if not chr(at).isalnum() and chr(at) != "'"}
 _MARKED.update({ord(mark): "." if mark in "!?." else "," for mark in '!?.,;:()[]|/"'})
-LONGEST = 40  # letters of a word that are looked at
 
 FEW = 3  # fewer texts cannot repeat anything: their phrases are ranked by rarity
+COMMON = 1.5  # words of this rarity or less tell nothing in one text
+SEEDS = 16  # words that phrases are made of: those that tell most
 MOST_RARITIES = 200_000  # remembered at a time
 PRIOR = 10  # ordinary texts that the assumed shares count for, beside those that were seen
 USUAL_THEME = 0.1  # share of ordinary texts assumed to touch a theme
@@ -45,7 +48,7 @@ def words_of(text: str) -> list[Word]:
         return [known[token] for token, _, _ in spans(text)]
     # Three times as fast as the expression of `spans`, to the same effect.
     plain = text.lower().replace(" - ", ",").translate(_MARKED).replace(".", " . ").replace(",", " , ")
-    return [known[token] for token in plain.split()]
+    return list(map(known.__getitem__, plain.split()))
 
 
 def spans(text: str) -> Iterator[tuple[str, int, int]]:
@@ -56,7 +59,7 @@ def spans(text: str) -> Iterator[tuple[str, int, int]]:
         if end - start > 1 and _RUNS.match(token):
             yield from ((text[at : at + 2], at, at + 2) for at in range(start, end - 1))
         else:
-            yield token.lower().replace("’", "'")[:LONGEST], start, end
+            yield token.lower().replace("’", "'"), start, end
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class Background:
             if len(self._rarities) > MOST_RARITIES:
                 self._rarities.clear()
             known = lexicon()
-            rare = self._rarities[said] = max(-math.log(self.share(known[part])) for part in said.split())
+            rare = self._rarities[said] = max(
+                (-math.log(self.share(known[part])) for part in said.split()), default=0.0
+            )
         return rare
 
     @cached_property
@@ -158,33 +163,18 @@ def key_phrases(
     rarest words count, the more often said the better. told: roots of words that need not be said again.
     """
     few = len(texts) < FEW
-    often: dict[str, float] = {}  # root -> in how many texts, then -> surprise
-    held = Counter(chain.from_iterable(map(set, texts)))
-    for word, count in held.items():
-        if word.content:
-            often[word.root] = often.get(word.root, 0) + count
-    if not few:
-        known, share, total = lexicon(), background.share, len(texts)
-        often = {
-            each: score
-            for each, count in often.items()
-            if count > 1 and (score := surprise(count, total, share(known[each])))
-        }
-    those = {word for word in held if word.root in often and word.content}
+    telling = _telling(Counter(map(_ROOT, chain.from_iterable(texts))), len(texts), background)
     found: dict[str, Phrase] = {}
     for place, words in enumerate(texts):
-        _grams(words, those, found, 0 if few else place + 1)
-    scores = [
-        (-_score(phrase, 0.0 if few else often.get(name, 0.0), len(texts), background), name)
-        for name, phrase in found.items()
-        if few or phrase.count > 1
-    ]
-    ranked = sorted([score for score in scores if score[0] < 0])
+        _grams(words, telling, found, -1 if few else place)
+    ranked = sorted(
+        [(-_score(phrase, len(texts), background), name) for name, phrase in found.items() if few or phrase.count > 1]
+    )
     chosen: list[Phrase] = []
     used: list[set[str]] = []
-    for _, name in ranked:
+    for score, name in ranked:
         parts = set(name.split())
-        if not parts <= told and all(parts - other and other - parts for other in used):
+        if score < 0 and not parts <= told and all(parts - other and other - parts for other in used):
             chosen.append(found[name])
             used.append(parts)
             if len(chosen) == most:
@@ -192,22 +182,39 @@ def key_phrases(
     return chosen
 
 
-def _grams(words: list[Word], those: set[Word], found: dict[str, Phrase], place: int) -> None:
-    """Counts runs of one to three of those; a stop word may stand in the middle of three. Once a place, but for 0."""
+def _telling(counts: Mapping[str, int], texts: int, background: Background) -> set[str]:
+    """The words (by root) that tell most, of which phrases are made. counts: how often each is said."""
+    known, scored = lexicon(), []
+    for each, count in counts.items():
+        if (count > 1 or texts < FEW) and known[each].content:
+            rare = background.rarity(each)
+            score = count * (rare - COMMON) if texts < FEW else rare * surprise(count, texts, math.exp(-rare))
+            if score > 0:
+                scored.append((score, each))
+    return {each for _, each in sorted(scored)[-SEEDS:]}
+
+
+def _grams(words: list[Word], telling: set[str], found: dict[str, Phrase], place: int) -> None:
+    """Counts runs of one to three such words; a stop word may stand in the middle of three. Once a place, but for -1."""
     last = len(words) - 1
     for at, word in enumerate(words):
-        if word not in those:
-            continue
         name = word.root
-        _count(found, name, words, at, 1, place)
+        if name not in telling or not word.content:
+            continue
+        alone = found.get(name)
+        if alone is None:
+            found[name] = Phrase([word], 1, place)
+        elif alone.place != place or place < 0:
+            alone.count += 1
+            alone.place = place
         if at == last:
             return
         second = words[at + 1]
-        if second in those:
+        if second.root in telling and second.content:
             _count(found, f"{name} {second.root}", words, at, 2, place)
         elif second.content or (second.sense is not None and second.sense.breaks >= HARD):
             continue
-        if at + 1 < last and words[at + 2] in those:
+        if at + 1 < last and words[at + 2].root in telling and words[at + 2].content:
             _count(found, f"{name} {second.root} {words[at + 2].root}", words, at, 3, place)
 
 
@@ -215,21 +222,19 @@ def _count(found: dict[str, Phrase], name: str, words: list[Word], at: int, long
     phrase = found.get(name)
     if phrase is None:
         found[name] = Phrase(words[at : at + long], 1, place)
-    elif not place or phrase.place != place:
+    elif phrase.place != place or place < 0:
         phrase.count += 1
         phrase.place = place
 
 
-def _score(phrase: Phrase, known: float, texts: int, background: Background) -> float:
-    """What a phrase tells; known: its surprise, if it is a single word of which that is known."""
-    if known:
-        return known * background.rarity(phrase.words[0].text)
+def _score(phrase: Phrase, texts: int, background: Background) -> float:
+    """What a phrase tells."""
     rare = [background.rarity(word.text) for word in phrase.words if word.content]
     mean = sum(rare) / len(rare)
     longer = 0.75 + 0.25 * len(rare)
     if texts < FEW:
         if len(phrase.words) > 2 and phrase.count < 2 and not _RUNS.match(phrase.words[0].text):
             return 0.0
-        return (1 + math.log(phrase.count)) * max(0.0, mean - 1.5) * longer
+        return (1 + math.log(phrase.count)) * (mean - COMMON) * longer
     # A phrase is rarer than its rarest word; by how much is not known.
     return surprise(phrase.count, texts, math.exp(-max(rare)) / len(rare)) * mean * longer
