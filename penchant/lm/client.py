@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from penchant.errors import BadKey, BadSetting, MissingExtra, NoEndpoint, UnknownModel, near, some
+from penchant.lm.connections import Connections
 from penchant.lm.wire import Lost, Outcome, Refused, heard, refused
 
 __all__ = ["OPENAI", "Address", "Client", "address"]
@@ -55,6 +57,13 @@ class Address:
         with suppress(ValueError):
             return ipaddress.ip_address(host).is_loopback
         return host == "localhost"
+
+    @property
+    def proxied(self) -> bool:
+        """Whether the way there leads through a proxy; none stands between this machine and itself."""
+        parts, known = urlsplit(self.url), getproxies()
+        asked = parts.scheme in known or "all" in known
+        return asked and not self.here and not proxy_bypass(parts.netloc)
 
     @property
     def authorization(self) -> str:
@@ -107,18 +116,29 @@ class Client:
         except ImportError:
             raise MissingExtra(f"Asking {at.url}", "llm") from None
         self._httpx, self._openai = httpx2, openai
-        self._tls = httpx2.create_ssl_context() if at.url.startswith("https:") or not at.here else False
-        self._lines: list[Any] = []
-        self._free: list[Any] = []
+        connect = min(timeout, CONNECT)
+        tls = httpx2.create_ssl_context() if at.url.startswith("https:") else None
+        own: Any = None if at.proxied else Connections(httpx2, tls, connect)
+        wire = openai.DefaultAsyncHttpxClient(
+            timeout=httpx2.Timeout(timeout, connect=connect),
+            follow_redirects=False,  # what was meant for one server is not sent to another
+            transport=own,
+            trust_env=at.proxied,
+            event_hooks={} if at.openai else {"request": [self._only_ours]},
+        )
+        self._client = openai.AsyncOpenAI(
+            base_url=at.url, api_key=at.key or "none", max_retries=0, timeout=wire.timeout, http_client=wire
+        )
 
     async def send(self, body: dict[str, Any]) -> Outcome:
         """One call, sent once."""
-        found = await self._answer(lambda line: line.post("/chat/completions", body=body, cast_to=self._httpx.Response))
+        call = self._client.post("/chat/completions", body=body, cast_to=self._httpx.Response)
+        found = await self._answer(call)
         return found if isinstance(found, Outcome) else heard(found.content, self.at.secrets)
 
     async def models(self) -> tuple[str, ...] | Outcome:
         """The models that the server lists; an outcome where it does not, () where it lists them in a way of its own."""
-        found = await self._answer(lambda line: line.get("/models", cast_to=self._httpx.Response))
+        found = await self._answer(self._client.get("/models", cast_to=self._httpx.Response))
         if isinstance(found, Outcome):
             return found
         with suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -126,35 +146,13 @@ class Client:
         return ()
 
     async def close(self) -> None:
-        for line in self._lines:
-            await line.close()
+        await self._client.close()
 
-    def _line(self) -> Any:
-        """A client with one connection. One client with many looks at all of them at every call, which takes longer than
-        the call."""
-        if not self._free:
-            wire = self._openai.DefaultAsyncHttpxClient(
-                timeout=self._httpx.Timeout(self.timeout, connect=min(self.timeout, CONNECT)),
-                limits=self._httpx.Limits(max_keepalive_connections=1),
-                follow_redirects=False,  # what was meant for one server is not sent to another
-                trust_env=not self.at.here,  # no proxy stands between this machine and itself
-                verify=self._tls,
-                event_hooks={} if self.at.openai else {"request": [self._only_ours]},
-            )
-            key = self.at.key or "none"
-            made = self._openai.AsyncOpenAI(
-                base_url=self.at.url, api_key=key, max_retries=0, timeout=wire.timeout, http_client=wire
-            )
-            self._lines.append(made)
-            return made
-        return self._free.pop()
-
-    async def _answer(self, call: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _answer(self, call: Awaitable[Any]) -> Any:
         """The HTTP response, or what came instead of one."""
-        line = self._line()
         try:
             async with asyncio.timeout(self.timeout):  # in all: a server that sends a byte now and then is stopped, too
-                return await call(line)
+                return await call
         except (TimeoutError, self._openai.APITimeoutError) as error:
             connecting = isinstance(error.__cause__, self._httpx.ConnectTimeout)
             if connecting:
@@ -166,8 +164,6 @@ class Client:
             if isinstance(error.__cause__, self._httpx.ConnectError | self._httpx.ProxyError):
                 return Lost(f"no connection: {_reason(error.__cause__)}", sent=False, reached=False)
             return Lost("the connection broke before the whole reply was there")
-        finally:
-            self._free.append(line)
 
     def _status(self, response: Any) -> Outcome:
         code = response.status_code
@@ -224,7 +220,7 @@ def _reason(error: BaseException | None) -> str:
     """The innermost cause of a connection that was not made, in the system's words."""
     reason = "nobody answers"
     while error is not None:
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error) or reason
         error = error.__cause__ or error.__context__
     return reason
