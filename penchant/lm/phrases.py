@@ -35,7 +35,7 @@ _MARKED.update({ord(mark): "." if mark in "!?." else "," for mark in '!?.,;:()[]
 
 FEW = 3  # fewer texts cannot repeat anything: their phrases are ranked by rarity
 COMMON = 1.5  # words of this rarity or less tell nothing in one text
-SEEDS = 16  # words that phrases are made of: those that tell most
+SEEDS = 32  # words that phrases are made of: those that tell most
 MOST_RARITIES = 200_000  # remembered at a time
 PRIOR = 10  # ordinary texts that the assumed shares count for, beside those that were seen
 USUAL_THEME = 0.1  # share of ordinary texts assumed to touch a theme
