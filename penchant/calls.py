@@ -78,6 +78,11 @@ class Calls(Database):
                 found |= {row[0].hex(): Kept(*row[1:]) for row in rows}
         return found
 
+    def writable(self) -> None:
+        """Raises StoreError where nothing could be committed."""
+        with self.transaction():
+            pass
+
     def put(self, call: Call, mentions: Iterable[Mention] = (), pictures: Mapping[str, bytes] | None = None) -> None:
         """Keeps one call, with whom it mentions and the pictures shown. A good answer is never replaced."""
         self.put_all([(call, mentions, pictures or {})])

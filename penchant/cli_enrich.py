@@ -70,7 +70,7 @@ def enrich(
     from penchant import enrich as enriching
     from penchant import inputs, screen
 
-    asked = enriching.prompts.read(prompt)
+    enriching.prompts.read(prompt)  # a misspelt name is told before anything is opened
     kept = open_store(store)
     spec, interactions, min_rating = _split(split, interactions, min_rating)
     settings: dict[str, Any] = {"parallel": parallel, "timeout": timeout, "retries": retries}
@@ -78,7 +78,7 @@ def enrich(
     model = _model(lm, kept, budget_usd, replay, plan, settings)
     with imported_beside(data):
         found = inputs.open_data(data, kept, interactions, min_rating)
-    train = inputs.make_split(found, spec).train if asked.personal else None
+    train = inputs.make_split(found, spec).train
     how: dict[str, Any] = {
         "category": category,
         "items": items,

@@ -7,14 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from penchant import encode, enrich, features, folder, metrics, shop, sources, split
+from penchant import encode, enrich, features, folder, lm, metrics, shop, sources, split
 from penchant.data import Dataset, Interactions
 from penchant.enrich import Written
 from penchant.errors import BadSetting, MissingFile, MissingInput, near
 from penchant.features import Features
+from penchant.lm.spending import Budget
 from penchant.recipe import InputSpec, Recipe, SplitSpec
 from penchant.split import Split
 from penchant.store import Store
@@ -188,14 +190,18 @@ def _one(
             raise MissingInput(f"[inputs] {name}: {data.name} has no pictures")
         return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report, title)
     if _is_prompt(source):
-        asked = enrich.prompts.read(source)
         how = {"category": spec.category, "items": spec.items, "through": spec.through, "title": data.name}
-        part = train if asked.personal else None
         if spec.lm is None:
             raise BadSetting(
                 f'[inputs] {name}: who writes {source}? Add  lm = "extractive"  (rules, no language model) or  lm = "openai:MODEL"'
             )
-        made = enrich.write(source, part, data.catalog, spec.lm, store, _Steps(report), **how)
+        settings: dict[str, Any] = {}
+        if "#" in spec.lm or spec.lm.startswith("openai:"):
+            settings = {"parallel": spec.parallel, "context": spec.context}
+        if spec.budget_usd is not None and settings:
+            settings["budget"] = Budget(spec.budget_usd)
+        model = lm.open(spec.lm, store, **{k: v for k, v in settings.items() if v is not None})
+        made = enrich.write(source, train, data.catalog, model, store, _Steps(report), **how)
         if written is not None:
             written += [*made.stages, made]
         return encode.texts(made.texts, encode.open_text(spec.encoder or "minilm"), store, report, title)

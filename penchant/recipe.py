@@ -48,7 +48,7 @@ class InputSpec:
     such as user_motives; several are joined. origin: "external" for text columns that came with the data.
 
     For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's; through: motives by way of
-    review_motives; category: what the catalogue is of.
+    review_motives; category: what the catalogue is of; parallel, context, budget_usd: as for `penchant enrich`.
     """
 
     from_: tuple[str, ...]
@@ -58,6 +58,9 @@ class InputSpec:
     items: str | None = None
     through: bool = False
     category: str = ""
+    parallel: int = 16
+    context: int | None = None
+    budget_usd: float | None = None
 
     def __post_init__(self) -> None:
         if not self.from_:

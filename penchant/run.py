@@ -77,6 +77,7 @@ def _inputs(
 
 
 def _cost(written: list[Written]) -> LmCost:
+    written = list({w.ref: w for w in written}.values())  # inputs may share what they were made from
     counts = [w.counts for w in written]
     total = {n: sum(c.get(n, 0) for c in counts) for n in ("calls", "cached", "tokens_in", "tokens_out")}
     return LmCost(**total, usd=sum(w.cost for w in written))

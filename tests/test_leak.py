@@ -456,3 +456,12 @@ def test_the_rules_engine_learns_nothing_from_what_is_held_out(change: str, data
             made.append(enrich.write(prompt, part(one, 0), one.catalog, "extractive", store, **how))
         assert made[0].ref == made[1].ref
         assert made[0].texts.values == made[1].texts.values
+
+
+def test_a_text_made_from_a_text_that_saw_reviews_carries_their_hash_too(data: Dataset, tmp_path: Path) -> None:
+    """item_summary reads no reviews itself; but what item_motives made of them is put before the item texts here."""
+    train, store = part(data, 0), Store(tmp_path)
+    made = enrich.write("item_summary", train, data.catalog, Toy(), store, items="item_motives")
+    assert made.texts.source.interactions == train.hash
+    alone = enrich.write("item_summary", train, data.catalog, Toy(), store)
+    assert alone.texts.source.interactions is None

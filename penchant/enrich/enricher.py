@@ -48,7 +48,7 @@ class Enricher:
         """Asks what is missing and saves the texts."""
         self.store.ready()
         stages: list[Written] = []
-        result, made_by, parents = self._answered(prompt, self.lm, stages, keep=True)
+        result, made_by, parents, seen = self._answered(prompt, self.lm, stages, keep=True)
         if not result.counts["asked"]:
             raise MissingInput(
                 f"{prompt.name}: there is nothing to ask about: nobody here has a history or a text that it could show"
@@ -59,8 +59,19 @@ class Enricher:
                 f"{prompt.name}: none of {result.counts['asked']} questions was answered; {status}, e.g. {key}: {error}. "
                 "Look at one reply:  penchant show calls --id " + key
             )
-        seen = self._interactions(prompt)
+        return self._saved(prompt, result, made_by, parents, seen, stages)
+
+    def _saved(
+        self,
+        prompt: Prompt,
+        result: Result,
+        made_by: str,
+        parents: tuple[str, ...],
+        seen: str | None,
+        stages: list[Written],
+    ) -> Written:
         texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.cost))
+        result.counts["answered"] = len(result.replies)  # of a recurrent prompt, each person counts once
         counts = {name: count for name, count in sorted(result.counts.items()) if count}
         part = self.how.limit is not None or self.only is not None
         counts["without_input"] = 0 if part else len(result.ids) - len(result.status)
@@ -83,8 +94,9 @@ class Enricher:
 
     def _answered(
         self, prompt: Prompt, lm: LanguageModel, stages: list[Any], keep: bool
-    ) -> tuple[Result, str, tuple[str, ...]]:
-        """Answers of a prompt and of those that it builds on; who made them; what they were made from."""
+    ) -> tuple[Result, str, tuple[str, ...], str | None]:
+        """Answers of a prompt and of those that it builds on; who made them; what they were made from; the hash of the
+        interactions that they, or what they were made from, may show."""
         stage_prompts = self._needed(prompt)
         for needed in (prompt, *stage_prompts.values()):
             check(needed, self.catalog, self.train)  # all of it before the first question
@@ -99,6 +111,8 @@ class Enricher:
         material = Material(prompt, self.catalog, self.train, space, before, looks, read)
         result = Result(material.ids, material)
         with self.store.calls() as calls:
+            if keep:
+                calls.writable()
             counting = Counting(model, price_of(model.name), calls, f"{prompt.name}@{prompt.version}")
             ready = _Ready(self.store) if keep else None
             self._tell(f"{prompt.name} by {model.name}", len(material.ids) if only is None else len(only))
@@ -120,7 +134,9 @@ class Enricher:
         how = (self.how.category, str(space), ",".join(map(str, sorted(only or ()))))
         revision = f"@{model.revision}" if model.revision else ""
         made_by = f"enrich:{prompt.name}@{digest(*built, *how)[:12]}/{model.name}{revision}"
-        return result, made_by, (self.catalog.hash, *(part.ref for part in given.values()))
+        parents = (self.catalog.hash, *(part.ref for part in given.values() if part.ref))
+        personal = prompt.personal or any(part.texts.source.interactions for part in given.values())
+        return result, made_by, parents, self.train.hash if personal and self.train is not None else None
 
     def _needed(self, prompt: Prompt) -> dict[str, Prompt]:
         """The prompts whose answers this one builds on, by what it takes from them.
@@ -169,15 +185,15 @@ class Enricher:
     def _stage(self, prompt: Prompt, only: frozenset[int] | None, stages: list[Any], keep: bool) -> _Given:
         """An earlier prompt's answers, saved as an artefact of their own."""
         inner = replace(self, how=replace(self.how, limit=None, through=False, items=None), only=only)
-        if keep:
-            written = inner.write(prompt)
-            stages += [*written.stages, replace(written, stages=())]
+        result, made_by, parents, seen = inner._answered(prompt, self.lm, stages, keep)
+        ref, texts = "", Texts(result.ids, result.values, Provenance("plan", interactions=seen))
+        if (
+            keep and result.counts["asked"]
+        ):  # without anything to ask about it is empty, and the later prompt does without
+            written = inner._saved(prompt, result, made_by, parents, seen, [])
+            stages.append(written)
             ref, texts = written.ref, written.texts
-            raw = {row: text for row, text in enumerate(self.store.beside(ref, "reply")) if text}
-        else:
-            result, _, _ = inner._answered(prompt, self.lm, stages, keep=False)
-            ref, texts, raw = "", Texts(result.ids, result.values, Provenance("plan")), result.replies
-        answers = {row: prompt.reply.model_validate_json(text) for row, text in raw.items()}
+        answers = {row: prompt.reply.model_validate_json(text) for row, text in result.replies.items()}
         if prompt.of == "interaction":
             rows = Lines(self.catalog, self.train, prompt.limits, None).reviewed
             answers = {int(rows[place]): answer for place, answer in answers.items()}
@@ -194,6 +210,7 @@ class Enricher:
             step = [part for part in whole if going is None or part[0] in going]
             notes = {user: result.texts[user] if number else "" for user, *_ in step}
             self._tell(f"{material.prompt.name}, step {number + 1}", len(step))
+            result.before = result.counts["asked"]
             result.counts["steps"] = number + 1
             yield (material.step(user, rows, notes[user], left) for user, rows, left in step)
 
@@ -202,10 +219,6 @@ class Enricher:
         yield from (text for text in self.catalog.texts().values if text)
         if "train reviews" in prompt.sees and self.train is not None:
             yield from (text for text in self.train.review or () if text)
-
-    def _interactions(self, prompt: Prompt) -> str | None:
-        """Hash of the train part, where the prompt may have shown any of it."""
-        return self.train.hash if prompt.personal and self.train is not None else None
 
     def _collector(self, result: Result) -> Callable[[Answered], None]:
         started, told = time.monotonic(), 0.0
@@ -216,7 +229,7 @@ class Enricher:
             now = time.monotonic()
             if self.watch is not None and now - told > 0.2:
                 told = now
-                self.watch.step(result.counts["asked"], None, result.note(now - started))
+                self.watch.step(result.counts["asked"] - result.before, None, result.note(now - started))
 
         return collect
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from functools import cached_property
+from zlib import crc32
 
 import numpy as np
 
@@ -41,8 +42,8 @@ class Histories:
             order = train.order()
         else:
             # Of several choices at one moment the order must not change when others are added, as it does in `order`.
-            mixed = (train.item.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)
-            order = np.lexsort((train.item, mixed, train.time, train.user))
+            mixed = np.array([crc32(key.encode("utf-8", "surrogatepass")) for key in train.items.keys])
+            order = np.lexsort((train.item, mixed[train.item], train.time, train.user))
         return order, np.searchsorted(self.train.user[order], np.arange(len(self.train.users) + 1)).tolist()
 
     @cached_property

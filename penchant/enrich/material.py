@@ -109,11 +109,16 @@ class Material:
         found: list[list[tuple[int, np.ndarray, int]]] = []
         for user in range(len(self.train.users)):
             rows, left = self.histories.of_user(user, self.limits.most)
-            chosen = np.array([r for r in self._catalog_rows(rows) if self.lines.items[r]], np.int64)
-            for step, start in enumerate(range(0, len(chosen), size)):
-                if step == len(found):
-                    found.append([])
-                found[step].append((user, chosen[start : start + size], left if step == 0 else 0))
+            # Blocks begin at whole multiples, so that one more choice changes the last block and no other.
+            late = -left % size if left else 0
+            shown, step = rows[late:], 0
+            for start in range(0, len(shown), size):
+                block = [r for r in self._catalog_rows(shown[start : start + size]) if self.lines.items[r]]
+                if block:
+                    if step == len(found):
+                        found.append([])
+                    found[step].append((user, np.array(block, np.int64), left + late if step == 0 else 0))
+                    step += 1
         return found
 
     def step(self, user: int, rows: np.ndarray, earlier: str, left_out: int = 0) -> Question:
@@ -192,7 +197,7 @@ class Material:
         rows, at = rows[there], at[there]
         if not len(rows):
             return None
-        value = self.train.value if rated else None
+        value = self.train.value if rated and "ratings" in self.prompt.sees else None
         entries: list[Entry] = []
         for row, item in zip(rows, at, strict=True):
             line = self.lines.titles[item] if rated else self.lines.items[item]
@@ -219,7 +224,7 @@ class Material:
         item = int(self.histories.catalog_rows(np.array([row]))[0])
         if with_item and item >= 0:
             fields.append(("item", self.lines.titles[item]))
-        if self.train.value is not None:
+        if self.train.value is not None and "ratings" in self.prompt.sees:
             fields.append(("rating", self._rating(row)))
         told = None if raw or self.read is None else self.read.get(row)
         if isinstance(told, replies.ReviewMotives):

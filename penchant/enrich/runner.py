@@ -23,7 +23,8 @@ from penchant.lm.replies import Aspect, ReviewMotives
 __all__ = ["Answered", "answers", "ask"]
 
 CHUNK = 64  # questions looked up at once; small, because nobody sends anything meanwhile
-GATHER, WHILE = 256, 0.5  # replies that cost nothing are committed so many at a time, or after so many seconds
+QUICK = 0.02  # seconds; replies that take less than that to make, in this process,
+GATHER, WHILE = 256, 0.5  # are committed so many at a time, or after so many seconds
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class _Work:
         # What this run has asked, and is not going to ask again. Good replies are in the store, where there is one.
         self.done: dict[str, Kept | None] = {}
         self.unsaved: list[tuple[Call, Sequence[Mention], dict[str, bytes]]] = []
-        self.saved_at = time.monotonic()
+        self.saved_at = self.began = time.monotonic()
 
     def missing(self, questions: Iterable[Question]) -> Iterator[Request]:
         """The questions that have to be asked, found chunk by chunk while others are being answered."""
@@ -130,6 +131,10 @@ class _Work:
                 else:
                     if self.ready is not None:
                         self.ready()
+                    if (known := self._meanwhile(key)) is not None:
+                        self._answered(key, question, request, known, cached=True)
+                        late.setdefault(key, []).extend(question.mentions)
+                        continue
                     self.waiting[key] = [question]
                     self.sent[place] = (key, request)
                     place += 1
@@ -163,12 +168,19 @@ class _Work:
             )
             pictures = dict(zip(request.pictures, request.images, strict=True))
             self.unsaved.append((call, [m for q in waiting for m in q.mentions], pictures))
-            # What was paid for is kept at once; what this process can make again is kept in handfuls.
-            if self.lm.where or len(self.unsaved) >= GATHER or time.monotonic() - self.saved_at > WHILE:
+            # What was paid for, or took its time, is kept at once; what is made in no time is kept in handfuls.
+            now = time.monotonic()
+            slow = now - self.began > QUICK * (len(self.done) + 1)
+            if self.lm.where or slow or len(self.unsaved) >= GATHER or now - self.saved_at > WHILE:
                 self.flush()
         self.done[key] = None if self.keep and reply.status == "ok" else kept
         for n, question in enumerate(waiting):
             self._answered(key, question, request, kept, cached=n > 0)
+
+    def _meanwhile(self, key: str) -> Kept | None:
+        """The good answer that another process has got since this chunk was looked up."""
+        known = self.calls.known([key]).get(key) if self.lm.where else None
+        return known if known is not None and known.status == "ok" else None
 
     def _done(self, key: str) -> Kept | None:
         """What this run got for a question: it may have been committed after others had been looked up."""
@@ -180,8 +192,8 @@ class _Work:
     def flush(self) -> None:
         """Commits what has arrived."""
         if self.unsaved:
-            rows, self.unsaved = self.unsaved, []
-            self.calls.put_all(rows)
+            self.calls.put_all(self.unsaved)
+            self.unsaved = []
         self.saved_at = time.monotonic()
 
     def _request(self, question: Question) -> Request:

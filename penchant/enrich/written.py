@@ -79,7 +79,8 @@ class Written:
 
 @dataclass(eq=False)
 class Result:
-    """All answers of one prompt, by row: text, typed reply as JSON, status, key of the call."""
+    """All answers of one prompt, by row: text, typed reply as JSON, status, key of the call. before: questions that were
+    asked in earlier steps."""
 
     ids: Ids
     material: Material
@@ -91,6 +92,7 @@ class Result:
     paid: set[str] = field(default_factory=set)
     usd: float = 0.0
     cost: float = 0.0
+    before: int = 0
     examples: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def take(self, answered: Answered) -> None:

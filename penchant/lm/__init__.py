@@ -78,7 +78,7 @@ class Request:
             self.system,
             self.pictures,
             self.picture_size,
-            self.temperature,
+            float(self.temperature),
             self.max_tokens,
             self.seed,
             self.schema,
