@@ -187,9 +187,7 @@ class Enricher:
         inner = replace(self, how=replace(self.how, limit=None, through=False, items=None), only=only)
         result, made_by, parents, seen = inner._answered(prompt, self.lm, stages, keep)
         ref, texts = "", Texts(result.ids, result.values, Provenance("plan", interactions=seen))
-        if (
-            keep and result.counts["asked"]
-        ):  # without anything to ask about it is empty, and the later prompt does without
+        if keep and result.replies:  # without any answer the later prompt does without
             written = inner._saved(prompt, result, made_by, parents, seen, [])
             stages.append(written)
             ref, texts = written.ref, written.texts
