@@ -7,6 +7,9 @@ is kept apart (mentions), so that equal questions are paid once and one person c
 from __future__ import annotations
 
 import json
+import os
+import platform
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from penchant.database import Database
 __all__ = ["Call", "Calls", "Kept", "Mention"]
 
 AT_ONCE = 500  # keys asked for in one statement
+CLAIM = 900.0  # seconds after which a question that another process wanted to ask is anybody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Call:
 
 class Calls(Database):
     """The calls of a store's database."""
+
+    owner = f"{platform.node()}/{os.getpid()}"
 
     def known(self, keys: Sequence[str]) -> dict[str, Kept]:
         """What is kept for these keys; unknown ones are left out."""
@@ -125,8 +131,33 @@ class Calls(Database):
                     ),
                 ).fetchone()
                 self._mention(row, mentions)
+                db.execute("DELETE FROM claims WHERE key = ?", (bytes.fromhex(call.key),))
                 for picture, raw in pictures.items():
                     db.execute("INSERT OR IGNORE INTO pictures VALUES (?, ?)", (bytes.fromhex(picture), raw))
+
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Those of these questions that this process is to ask: another one that is at work on a question keeps it until
+        it has the answer, ends, or CLAIM seconds have passed. What is committed is no longer claimed."""
+        mine: set[str] = set()
+        with self.transaction() as db:
+            for (owner,) in db.execute("SELECT DISTINCT owner FROM claims WHERE owner <> ?", (self.owner,)).fetchall():
+                if _gone(owner):
+                    db.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            db.execute("DELETE FROM claims WHERE until < ?", (time.time(),))
+            for some in _chunks(keys):
+                rows = [(bytes.fromhex(key), self.owner, time.time() + CLAIM) for key in some]
+                db.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", rows)
+                marks = ",".join("?" * len(some))
+                ours = db.execute(
+                    f"SELECT key FROM claims WHERE owner = ? AND key IN ({marks})", (self.owner, *(r[0] for r in rows))
+                )
+                mine |= {key.hex() for (key,) in ours}
+        return mine
+
+    def release(self) -> None:
+        """Gives up all claims of this process."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM claims WHERE owner = ?", (self.owner,))
 
     def mention(self, mentions: Mapping[str, Iterable[Mention]]) -> None:
         """Keeps who else asked a question that was answered already; key -> mentions."""
@@ -235,6 +266,20 @@ class Calls(Database):
             ON CONFLICT (kind, key, call) DO UPDATE SET asked = max(asked, excluded.asked)""",
             [(m.kind, _plain(m.key), row, int(m.asked)) for m in mentions],
         )
+
+
+def _gone(owner: str) -> bool:
+    """Whether a process of this machine is known to have ended."""
+    machine, _, number = owner.rpartition("/")
+    if machine != platform.node():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[list[str]]:

@@ -184,5 +184,6 @@ def test_two_at_once_share_a_store(small: Path, tmp_path: Path) -> None:
         with Store(tmp_path).calls() as calls:
             assert len(calls) == 200
         before = len(server.log("asked"))
+        assert before == 200  # neither asked what the other was asking
         assert finished(command(small, server, tmp_path))["ref"] == found[0]["ref"]
         assert len(server.log("asked")) == before

@@ -23,6 +23,7 @@ from penchant.lm.replies import Aspect, ReviewMotives
 __all__ = ["Answered", "answers", "ask"]
 
 CHUNK = 64  # questions looked up at once; small, because nobody sends anything meanwhile
+PATIENCE = 0.3  # seconds between two looks at what another process is asking
 QUICK = 0.02  # seconds; replies that take less than that to make, in this process,
 GATHER, WHILE = 256, 0.5  # are committed so many at a time, or after so many seconds
 
@@ -80,10 +81,17 @@ def ask(
     """
     work = _Work(prompt, category, lm, calls, collect, (*again, "failed"), keep, ready)
     try:
-        for _ in lm.answer(work.missing(questions), work.arrived):
-            pass
+        while True:
+            for _ in lm.answer(work.missing(questions), work.arrived):
+                pass
+            if not work.left:
+                return
+            questions, work.left = work.left, []  # another process was asking these; by now it may have the answers
+            time.sleep(PATIENCE)
     finally:
         work.flush()
+        if lm.where and keep:
+            calls.release()
 
 
 class _Work:
@@ -107,6 +115,7 @@ class _Work:
         self.waiting: dict[str, list[Question]] = {}
         # What this run has asked, and is not going to ask again. Good replies are in the store, where there is one.
         self.done: dict[str, Kept | None] = {}
+        self.left: list[Question] = []  # that another process is asking now
         self.unsaved: list[tuple[Call, Sequence[Mention], dict[str, bytes]]] = []
         self.saved_at = self.began = time.monotonic()
 
@@ -120,6 +129,7 @@ class _Work:
             kept = self.calls.known([key for key, *_ in keyed])
             self._mention([(key, q) for key, q, _ in keyed if key in kept])
             late: dict[str, list[Mention]] = {}
+            mine = self._claimed([key for key, *_ in keyed if self._open(key, kept)])
             for key, question, request in keyed:
                 known = self._done(key) if key in self.done else kept.get(key)
                 if known is not None and (known.status not in self.again or key in self.done):
@@ -128,6 +138,8 @@ class _Work:
                         late.setdefault(key, []).extend(question.mentions)
                 elif key in self.waiting:
                     self.waiting[key].append(question)
+                elif mine is not None and key not in mine:
+                    self.left.append(question)
                 else:
                     if self.ready is not None:
                         self.ready()
@@ -176,6 +188,14 @@ class _Work:
         self.done[key] = None if self.keep and reply.status == "ok" else kept
         for n, question in enumerate(waiting):
             self._answered(key, question, request, kept, cached=n > 0)
+
+    def _open(self, key: str, kept: dict[str, Kept]) -> bool:
+        known = kept.get(key)
+        return key not in self.done and key not in self.waiting and (known is None or known.status in self.again)
+
+    def _claimed(self, keys: list[str]) -> set[str] | None:
+        """Of these questions, those that no other process is asking; None where nothing is paid and nobody claims."""
+        return self.calls.claim(keys) if self.lm.where and self.keep else None
 
     def _meanwhile(self, key: str) -> Kept | None:
         """The good answer that another process has got since this chunk was looked up."""
