@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from penchant.calls import Call, Calls
 from penchant.cards import Card
 from penchant.errors import StoreError, UnknownId
-from penchant.garbage import CALL_SIZE, Some, content_of, unshown
+from penchant.garbage import CALL_SIZE, Some, content_of, unfinished
 from penchant.store import Store
 from penchant.stored import Shelf, ids_of, known_keys, open_calls, parts_of, stored_key
-from penchant.sweep import AT_ONCE, Folder, delete, discard, leftovers, scrub, size_of, unswept
+from penchant.sweep import AT_ONCE, Folder, discard, leftovers, size_of
+from penchant.unswept import Work, begin, finish, unswept
 
 __all__ = ["Forgetting", "find", "forget"]
 
@@ -38,7 +39,7 @@ class Forgetting:
     """What goes with one user or item. calls: with their cost; paid: how many of them had one. models: who was asked.
     contents: sha256 of texts and pictures whose vectors go. vectors: of rows in features, as bytes. data: imported
     folders that have it and stay as they are. working: writes that may be in progress. unfinished: an earlier
-    forgetting was cut short, and bytes may still be in the database."""
+    forgetting was cut short, of whomever; what is left of that goes, too."""
 
     kind: str
     key: str
@@ -66,7 +67,7 @@ class Forgetting:
 def find(store: Store, kind: str, key: str) -> Forgetting:
     """What would go. kind: "user" or "item". Raises UnknownId where the store has nothing of it."""
     shelf = Shelf.read(store)
-    unfinished = unswept(store).exists()
+    cut_short = unswept(store).exists()
     with open_calls(store) as db:
         calls = _calls_about(db, kind, key) if db is not None else {}
         costs = _costs(db, calls) if db is not None else Some()
@@ -84,9 +85,9 @@ def find(store: Store, kind: str, key: str) -> Forgetting:
         frozenset(vectors),
         tuple(_imported(store, kind, key)),
         tuple(leftovers(store, younger=True)),
-        unfinished,
+        cut_short,
     )
-    if not found.known and not unfinished:
+    if not found.known and not cut_short:
         raise UnknownId(kind, key, known_keys(store, kind), f"Nothing in store {store.path} is about it.")
     if found.known and shelf.damaged:  # nobody can look into these, and nobody can use them
         lost = tuple(
@@ -95,30 +96,25 @@ def find(store: Store, kind: str, key: str) -> Forgetting:
             if ref not in going
         )
         found = replace(found, artefacts=(*found.artefacts, *lost))
-    return found
+    there = {folder.name for folder in found.artefacts}
+    others = tuple(folder for folder in unfinished(store) if folder.name not in there)
+    return replace(found, artefacts=(*found.artefacts, *others))
 
 
 def forget(store: Store, found: Forgetting) -> None:
-    """Removes all of it for good. A kill in between leaves a mark, and the same call again finishes the work.
+    """Removes all of it for good. A kill in between leaves a mark that names what has to go; the next call, or the next
+    `gc --delete`, finishes the work.
 
     Raises StoreError before anything is removed where the database cannot be written anew, and afterwards where
     another process kept it from being.
     """
     file = store.path / "store.sqlite"
-    if file.is_file():
-        store.ready(file.stat().st_size)
-        unswept(store).touch()
-        with store.calls() as calls, calls.transaction() as db:
-            about = (found.kind, stored_key(found.key))
-            db.execute("DELETE FROM mentions WHERE kind = ? AND mentions.key = ?", about)
-            delete(db, "DELETE FROM calls WHERE key IN ({})", found.calls.keys)
-            db.execute("DELETE FROM mentions WHERE call NOT IN (SELECT id FROM calls)")
-            delete(db, "DELETE FROM pictures WHERE hash IN ({})", unshown(calls).keys)
-            delete(db, "DELETE FROM vectors WHERE content IN ({})", sorted(found.contents))
-            delete(db, "DELETE FROM vectors WHERE vector IN ({})", sorted(vector.hex() for vector in found.vectors))
-    discard(store, (*found.artefacts, *found.leftovers))  # after the rows: these are what leads to vectors
-    if file.is_file():
-        scrub(store)
+    store.ready(file.stat().st_size if file.is_file() else 0)
+    vectors = tuple(sorted(vector.hex() for vector in found.vectors))
+    refs = tuple(folder.name for folder in found.artefacts)
+    begin(store, Work(found.kind, found.key, refs, found.calls.keys, tuple(sorted(found.contents)), vectors))
+    discard(store, found.leftovers)
+    finish(store)
 
 
 # ---- calls

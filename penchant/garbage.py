@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +20,21 @@ from penchant.cards import REF, Card
 from penchant.errors import StoreError
 from penchant.store import Store
 from penchant.stored import Shelf, ids_of, maker, open_calls
-from penchant.sweep import AT_ONCE, KILLED, Folder, delete, discard, leftovers, scrub, size_of, tidy, unswept
+from penchant.sweep import (
+    AT_ONCE,
+    KILLED,
+    Folder,
+    delete,
+    discard,
+    leftovers,
+    shortly,
+    size_of,
+    tidy,
+    unshown,
+)
+from penchant.unswept import begun, finish
 
-__all__ = ["CALL_SIZE", "Garbage", "Some", "content_of", "contents_of", "find", "named_by_runs", "remove", "unshown"]
+__all__ = ["CALL_SIZE", "Garbage", "Some", "content_of", "contents_of", "find", "named_by_runs", "remove", "unfinished"]
 
 SHARED = 0.5  # of an artefact's rows must a newer one have to stand in for it
 
@@ -79,7 +91,7 @@ def find(store: Store, runs: Iterable[Path] = (), older_than: float = 0.0, calls
     have been there. calls: answered calls that no kept artefact names are garbage, too."""
     shelf = Shelf.read(store)
     until = (datetime.now(UTC) - timedelta(days=older_than)).isoformat(timespec="seconds")
-    left = tuple(leftovers(store, max(KILLED, older_than * 86400)))
+    left = (*leftovers(store, max(KILLED, older_than * 86400)), *unfinished(store))
     with open_calls(store) as db:
         models = {f"{name}@{rev}": name for name, rev, _ in db.models() if rev} if db is not None else {}
         replaced = _superseded(store, shelf, models, named_by_runs(runs), until)
@@ -93,7 +105,8 @@ def find(store: Store, runs: Iterable[Path] = (), older_than: float = 0.0, calls
         # With a damaged artefact nobody can know which calls it names.
         unused = _unused(store, db, kept, until) if calls and not shelf.damaged else Some()
         texts = contents_of(store, (shelf.cards[ref] for ref in replaced)) - contents_of(store, kept)
-        pictures = unshown(db, {*failed.keys, *unused.keys})
+        lost = unshown(db, (*failed.keys, *unused.keys))
+        pictures = Some(tuple(lost), sum(lost.values()))
         return Garbage(left, folders, _vectors(db, texts), failed, unused, pictures, shelf.damaged)
 
 
@@ -101,18 +114,22 @@ def remove(store: Store, garbage: Garbage) -> None:
     """Removes it. Raises StoreError where something cannot be removed; what is gone by then is gone whole."""
     with open_calls(store) as calls:
         if calls is not None:
-            with calls.transaction() as db:
+            with shortly(calls, (*garbage.failed.keys, *garbage.unused.keys)) as db:
                 # A failed call may have been answered since.
                 delete(db, "DELETE FROM calls WHERE status = 'failed' AND key IN ({})", garbage.failed.keys)
                 delete(db, "DELETE FROM calls WHERE key IN ({})", garbage.unused.keys)
-                db.execute("DELETE FROM mentions WHERE call NOT IN (SELECT id FROM calls)")
-                delete(db, "DELETE FROM vectors WHERE content IN ({})", garbage.vectors.keys)
-                # Another process may show one of these pictures since: only what no call shows now.
-                delete(db, "DELETE FROM pictures WHERE hash IN ({})", unshown(calls).keys)
+                encoders = "encoder IN (SELECT id FROM encoders)"  # so that the index is used
+                delete(db, f"DELETE FROM vectors WHERE {encoders} AND content IN ({{}})", garbage.vectors.keys)
             tidy(calls)
     discard(store, garbage.folders)
-    if unswept(store).exists():  # a forgetting was cut short
-        scrub(store)
+    finish(store)  # a forgetting that was cut short
+
+
+def unfinished(store: Store) -> Iterator[Folder]:
+    """Artefacts that a forgetting did not come to before it was cut short."""
+    for ref in sorted({ref for work in begun(store) for ref in work.artefacts}):
+        if (store.path / ref).exists():
+            yield Folder(ref, size_of(store.path / ref), "was being forgotten")
 
 
 def named_by_runs(folders: Iterable[Path]) -> set[str]:
@@ -245,18 +262,6 @@ def _unused(store: Store, calls: Calls, kept: Iterable[Card], until: str) -> Som
         if row[0].hex() not in named and tuple(row[1:4]) not in lines and row[6] != "failed" and row[7] <= until
     ]
     return Some(tuple(row[0].hex() for row in rows), sum(row[4] for row in rows), sum(row[5] for row in rows))
-
-
-def unshown(calls: Calls, going: Collection[str] = ()) -> Some:
-    """Pictures that no call shows but those that are going."""
-    with calls.told() as db:
-        sizes = {key.hex(): size for key, size in db.execute("SELECT hash, length(picture) FROM pictures")}
-    if sizes:
-        for call in calls.read_all():
-            if call.key not in going:
-                for picture in call.request["pictures"]:
-                    sizes.pop(picture, None)
-    return Some(tuple(sizes), sum(sizes.values()))
 
 
 def _vectors(calls: Calls, contents: Collection[str]) -> Some:

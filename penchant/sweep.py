@@ -16,12 +16,28 @@ from penchant.calls import Calls
 from penchant.errors import StoreError
 from penchant.store import Store
 
-__all__ = ["AT_ONCE", "KILLED", "Folder", "delete", "discard", "leftovers", "scrub", "size_of", "tidy", "unswept"]
+__all__ = [
+    "AT_ONCE",
+    "KILLED",
+    "MARK",
+    "Folder",
+    "chunks",
+    "delete",
+    "discard",
+    "leftovers",
+    "marks",
+    "removing",
+    "shortly",
+    "size_of",
+    "tidy",
+    "unshown",
+]
 
 KILLED = 3600.0  # seconds after which a hidden folder is nobody's work any more
 GONE = ".gone-"  # how folders begin that are being removed
-MARK = ".unswept"  # a file that stands while bytes of removed rows may still be in the database
+MARK = ".unswept"  # a file that stands while a forgetting is not through (`unswept`)
 WORTH = 0.1  # of the database must be free before it is written anew without the gaps
+SWIFT = 1 << 30  # bytes that are written anew while others wait; of a larger database the gaps are only used again
 AT_ONCE = 500
 
 
@@ -75,11 +91,16 @@ def size_of(place: Path) -> int:
 
 def delete(db: sqlite3.Connection, statement: str, keys: Sequence[str]) -> int:
     """Runs a statement with {} for so many keys (hex) at a time; how many rows it changed."""
-    changed = 0
+    return sum(db.execute(statement.format(marks(some)), some).rowcount for some in chunks(keys))
+
+
+def chunks(keys: Sequence[str]) -> Iterator[list[bytes]]:
     for start in range(0, len(keys), AT_ONCE):
-        some = [bytes.fromhex(key) for key in keys[start : start + AT_ONCE]]
-        changed += db.execute(statement.format(",".join("?" * len(some))), some).rowcount
-    return changed
+        yield [bytes.fromhex(key) for key in keys[start : start + AT_ONCE]]
+
+
+def marks(keys: Sequence[bytes]) -> str:
+    return ",".join("?" * len(keys))
 
 
 @contextmanager
@@ -93,10 +114,57 @@ def removing(store: Store) -> Iterator[None]:
         ) from None
 
 
+# ---- rows
+
+
+@contextmanager
+def shortly(calls: Calls, going: Sequence[str]) -> Iterator[sqlite3.Connection]:
+    """A transaction in which some of these calls are deleted; at its end go mentions and pictures that only they had.
+
+    Other processes wait while it lasts. What takes long, reading all calls for the pictures that they show, is done
+    before; within, only calls that came since, and those of `going` that stayed, are looked at.
+    """
+    with calls.told() as db:
+        last = db.execute("SELECT id, key FROM calls ORDER BY id DESC LIMIT 1").fetchone()
+    pictures = unshown(calls, going)
+    with calls.transaction() as db:
+        start = last[0] if last else 0
+        if last and db.execute("SELECT key FROM calls WHERE id = ?", last[:1]).fetchone() != last[1:]:
+            start = 0  # the last one is gone, and SQLite may have given its number to another
+        ids = [
+            row
+            for some in chunks(going)
+            for (row,) in db.execute(f"SELECT id FROM calls WHERE key IN ({marks(some)})", some)
+        ]
+        yield db
+        gone = "DELETE FROM mentions WHERE call = ? AND NOT EXISTS (SELECT 1 FROM calls WHERE id = mentions.call)"
+        db.executemany(gone, [(row,) for row in ids])
+        if pictures:
+            left = set(pictures)
+            for call in calls.read_all("WHERE id > ?", (start,)):
+                left.difference_update(call.request["pictures"])
+            for some in chunks(going):
+                for call in calls.read_all(f"WHERE key IN ({marks(some)})", some):
+                    left.difference_update(call.request["pictures"])
+            delete(db, "DELETE FROM pictures WHERE hash IN ({})", sorted(left))
+
+
+def unshown(calls: Calls, going: Sequence[str] = ()) -> dict[str, int]:
+    """Pictures that no call shows but those that are going, with their sizes. Reads all calls."""
+    with calls.told() as db:
+        sizes = {key.hex(): size for key, size in db.execute("SELECT hash, length(picture) FROM pictures")}
+    gone = set(going)
+    for call in calls.read_all() if sizes else ():
+        if call.key not in gone:
+            for picture in call.request["pictures"]:
+                sizes.pop(picture, None)
+    return sizes
+
+
 def _unfinished(root: Path) -> Iterator[Path]:
     if not root.is_dir():
         return
-    yield from root.glob(".probe-*")
+    yield from (*root.glob(".probe-*"), *root.glob(f"{MARK}-*"))
     for kind in ("features", "texts", "data"):
         for place in (root / kind).glob("*"):
             if place.name.startswith(".") or (
@@ -118,33 +186,7 @@ def tidy(calls: Calls) -> None:
     """Gives the room of removed rows back to the disk where it is much; else SQLite uses it again."""
     with calls.told() as db:
         (pages,), (free,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count"))
-    if free > WORTH * pages:
+    if free > WORTH * pages and calls.file.stat().st_size <= SWIFT:
         with contextlib.suppress(StoreError), calls.told() as db:  # another process is busy: then another time
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def unswept(store: Store) -> Path:
-    """The mark of a store from which rows were removed whose bytes may still be in the database's files."""
-    return store.path / MARK
-
-
-def scrub(store: Store) -> None:
-    """Writes the database anew without anything that was ever removed, and empties its log.
-
-    secure_delete overwrites what is removed, but pages that were split before may hold copies of it; a new file has none.
-    Raises StoreError where another process is in the way: then bytes may be left, and the mark stays.
-    """
-    with store.calls() as calls:
-        try:
-            calls.connection.execute("VACUUM")
-            busy, *_ = calls.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            why = "another process is reading it" if busy else ""
-        except sqlite3.Error as error:
-            why = str(error)
-    if why:
-        raise StoreError(
-            f"{calls.file}: rows are removed, but their bytes may still be in the file: {why}. End what uses the store, "
-            "or free some space, and call the same command again"
-        )
-    unswept(store).unlink(missing_ok=True)

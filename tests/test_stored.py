@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, word
 
-from penchant import database, difference, encode, enrich, forgetting, garbage, questions, stored, sweep
+from penchant import database, difference, encode, enrich, forgetting, garbage, questions, stored, unswept
 from penchant.calls import Call, Mention
 from penchant.cards import reference
 from penchant.data import Ids
@@ -754,23 +754,23 @@ def test_a_reader_in_the_way_leaves_a_mark_and_the_same_call_finishes(
     found = forgetting.find(store, "user", "uma1")
     with pytest.raises(StoreError, match=r"bytes may still be in the file.*call the same command again"):
         forgetting.forget(store, found)
-    assert sweep.unswept(store).exists()
+    assert unswept.unswept(store).exists()
     reader.close()
     again = forgetting.find(store, "user", "uma1")  # no UnknownId: something is left to do
     assert again.unfinished
     assert not again.known
     forgetting.forget(store, again)
     assert word("user", 1).encode() not in everything(store)
-    assert not sweep.unswept(store).exists()
+    assert not unswept.unswept(store).exists()
 
 
 def test_cleaning_finishes_a_forgetting_that_was_cut_short(own: tuple[Store, Shelved]) -> None:
     store, _ = own
     with store.calls() as calls:
         calls.drop([c.key for c in calls.of("user", "uma1", asked_only=False)])
-    sweep.unswept(store).touch()
+    unswept.unswept(store).touch()
     garbage.remove(store, garbage.find(store))
-    assert not sweep.unswept(store).exists()
+    assert not unswept.unswept(store).exists()
     assert word("user", 1).encode() not in (store.path / "store.sqlite").read_bytes()
 
 
@@ -789,7 +789,7 @@ def test_without_room_to_write_the_database_anew_nothing_is_removed(
 # kills
 
 WORKER = """
-import sys
+import os, signal, sys
 from penchant import forgetting, garbage
 from penchant.store import Store
 store = Store(sys.argv[1])
@@ -798,7 +798,12 @@ if sys.argv[2] == "gc":
     print("ready", flush=True)
     garbage.remove(store, found)
 else:
+    def between(event, words):
+        if event == "os.rename" and ".gone-" in str(words[1]):  # the first folder is about to go: rows went before
+            os.kill(os.getpid(), signal.SIGKILL)
     found = forgetting.find(store, "user", sys.argv[2])
+    if sys.argv[3:]:
+        sys.addaudithook(between)
     print("ready", flush=True)
     forgetting.forget(store, found)
 """
@@ -851,12 +856,37 @@ def test_a_killed_forgetting_is_finished_by_the_same_call(full: tuple[Store, She
         try:
             forgetting.forget(store, forgetting.find(store, "user", "uma4"))
         except UnknownId:  # it had been through
-            assert not sweep.unswept(store).exists()
+            assert not unswept.unswept(store).exists()
         left = everything(store)
         assert word("user", 4).encode() not in left
         assert b"uma4 uma4" not in left
         assert _whole(store) == 2
     assert hits
+
+
+@pytest.mark.parametrize("how", ["forget", "forget another", "gc"])
+def test_killed_between_rows_and_folders_the_next_one_finishes(own: tuple[Store, Shelved], how: str) -> None:
+    """Once her calls are gone nothing but the mark says that items' texts were written with her review shown."""
+    store, refs = own
+    command = [sys.executable, "-c", WORKER, str(store.path), "uma1", "between"]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    with store.calls() as calls:
+        assert not calls.of("user", "uma1", asked_only=False)
+    assert word("user", 1) in " ".join(text or "" for text in store.load_texts(refs.item_motives).values)
+    if how == "gc":
+        found = garbage.find(store)
+        assert refs.item_motives in {folder.name for folder in found.leftovers}
+        garbage.remove(store, found)
+    else:
+        again = forgetting.find(store, "user", "uma1" if how == "forget" else "uma3")
+        assert again.unfinished
+        assert {refs.motives, refs.item_motives, refs.item_vectors} <= {folder.name for folder in again.artefacts}
+        forgetting.forget(store, again)
+    left = everything(store)
+    assert word("user", 1).encode() not in left
+    assert b"uma1" not in left
+    assert not unswept.unswept(store).exists()
+    assert store.refs() == sorted([refs.described, refs.described_vectors])
 
 
 @settings(max_examples=15, deadline=None)
