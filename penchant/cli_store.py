@@ -169,7 +169,9 @@ def diff(
 
 def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only listed.")] = False,
-    older_than: Annotated[float, typer.Option(help="Only what is older than so many days.", min=0)] = 0.0,
+    older_than: Annotated[
+        float | None, typer.Option(help="Only what is older than so many days (calls: 1, the rest: 0).", min=0)
+    ] = None,
     calls: Annotated[
         bool, typer.Option("--calls", help="Also answered calls that no stored text names; asking anew costs again.")
     ] = False,

@@ -36,6 +36,7 @@ from penchant.unswept import begun, finish
 
 __all__ = ["CALL_SIZE", "Garbage", "Some", "content_of", "contents_of", "find", "named_by_runs", "remove", "unfinished"]
 
+DAY = 1.0  # so old are answered calls before they count as unused
 SHARED = 0.5  # of an artefact's rows must a newer one have to stand in for it
 
 
@@ -86,12 +87,13 @@ class Garbage:
         return sum(size for _, size in self.kinds.values())
 
 
-def find(store: Store, runs: Iterable[Path] = (), older_than: float = 0.0, calls: bool = False) -> Garbage:
+def find(store: Store, runs: Iterable[Path] = (), older_than: float | None = None, calls: bool = False) -> Garbage:
     """What may go. runs: folders in which reports and recipes name what must stay. older_than: days that things must
-    have been there. calls: answered calls that no kept artefact names are garbage, too."""
+    have been there. calls: answered calls that no kept artefact names are garbage, too; where nothing is said, only
+    those that are a day old: what an enrichment asks is named by nothing until it is through."""
     shelf = Shelf.read(store)
-    until = (datetime.now(UTC) - timedelta(days=older_than)).isoformat(timespec="seconds")
-    left = (*leftovers(store, max(KILLED, older_than * 86400)), *unfinished(store))
+    until, unasked = _ago(older_than or 0), _ago(DAY if older_than is None else older_than)
+    left = (*leftovers(store, max(KILLED, (older_than or 0) * 86400)), *unfinished(store))
     with open_calls(store) as db:
         models = {f"{name}@{rev}": name for name, rev, _ in db.models() if rev} if db is not None else {}
         replaced = _superseded(store, shelf, models, named_by_runs(runs), until)
@@ -103,11 +105,15 @@ def find(store: Store, runs: Iterable[Path] = (), older_than: float = 0.0, calls
         kept = [card for ref, card in shelf.cards.items() if ref not in replaced]
         failed = _calls(db, "WHERE status = 'failed' AND created <= ?", (until,))
         # With a damaged artefact nobody can know which calls it names.
-        unused = _unused(store, db, kept, until) if calls and not shelf.damaged else Some()
+        unused = _unused(store, db, kept, unasked) if calls and not shelf.damaged else Some()
         texts = contents_of(store, (shelf.cards[ref] for ref in replaced)) - contents_of(store, kept)
         lost = unshown(db, (*failed.keys, *unused.keys))
         pictures = Some(tuple(lost), sum(lost.values()))
         return Garbage(left, folders, _vectors(db, texts), failed, unused, pictures, shelf.damaged)
+
+
+def _ago(days: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
 
 
 def remove(store: Store, garbage: Garbage) -> None:
@@ -180,8 +186,8 @@ def _family(
     shelf: Shelf, models: Mapping[str, str], card: Card, above: frozenset[str] = frozenset()
 ) -> tuple[Any, ...]:
     """What artefacts have in common of which the newest stands in for the others: kind, title, maker without its version,
-    and the families of the artefacts that they were built from. Without a title nothing says that two are of one
-    catalogue: then what is not stored of their origin must be the same, too."""
+    the interactions that they may show, and their origin: the families of stored artefacts, and the hashes of what is
+    not stored, such as the catalogue. So those of another split or another catalogue stay."""
     by = maker(card)
     what = by.what if by.version else card["made_by"]
     stored = {name: shelf.by_name[name] for name in card["parents"] if name in shelf.by_name}
@@ -192,12 +198,9 @@ def _family(
         for parent in parents
         if parent["ref"] not in above
     }
-    others = () if card["title"] else tuple(name for name in card["parents"] if name not in stored)
-    return (
-        *(card["kind"], card["of"], card["title"], what, models.get(by.model, by.model)),
-        frozenset(origin),
-        others,
-    )
+    others = frozenset(name for name in card["parents"] if name not in stored)
+    made = (card["kind"], card["of"], card["title"], what, models.get(by.model, by.model), card["interactions"])
+    return (*made, frozenset(origin), others)
 
 
 def _written(store: Store, card: Card) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, word
 
-from penchant import database, difference, encode, enrich, forgetting, garbage, questions, stored, unswept
-from penchant.calls import Call, Mention
+from penchant import database, difference, encode, enrich, forgetting, garbage, questions, stored, sweep, unswept
+from penchant.calls import Call, Calls, Mention
 from penchant.cards import reference
 from penchant.data import Ids
 from penchant.errors import BadInput, StoreError, UnknownId
@@ -314,7 +315,7 @@ def names(found: garbage.Garbage) -> set[str]:
 
 def test_a_store_in_use_holds_no_garbage(full: tuple[Store, Shelved]) -> None:
     store, _ = full
-    assert garbage.find(store, calls=True).size == 0
+    assert garbage.find(store, older_than=0, calls=True).size == 0
     assert garbage.find(Store(store.path / "nowhere")).size == 0
     assert not (store.path / "nowhere").exists()
 
@@ -347,10 +348,12 @@ def test_an_older_version_is_superseded_and_what_was_built_from_it_goes_with_it(
         {"model": "owl"},
         {"kind": "user"},
         {"model": "parrot@fp8"},
+        {"interactions": "b" * 64},
+        {"parents": ("c" * 64,)},
     ],
     ids=str,
 )
-def test_what_differs_in_more_than_its_version_stays(tmp_path: Path, other: dict[str, str]) -> None:
+def test_what_differs_in_more_than_its_version_stays(tmp_path: Path, other: dict[str, Any]) -> None:
     store = Store(tmp_path)
     old = texts(store, "x", "y")
     aged(store, old, 2)
@@ -496,7 +499,7 @@ def test_paid_calls_are_only_garbage_where_asked_for_and_unnamed(own: tuple[Stor
         calls.put(call(7, prompt="old@1", usd=3.0))
         before = len(calls)
     assert garbage.find(store).unused.keys == ()
-    found = garbage.find(store, calls=True)
+    found = garbage.find(store, older_than=0, calls=True)
     assert found.unused.keys == (f"{7:064x}",)
     assert found.unused.usd == 3.0
     garbage.remove(store, found)
@@ -505,6 +508,50 @@ def test_paid_calls_are_only_garbage_where_asked_for_and_unnamed(own: tuple[Stor
     assert again.seen == []  # everything that texts rest on is still there
     with store.calls() as calls:
         assert len(calls) == before - 1
+
+
+def test_texts_of_two_splits_and_their_calls_stay(tmp_path: Path) -> None:
+    """The same prompt, title and catalogue: only what may be seen differs, and both were paid for."""
+    store, train = Store(tmp_path), tiny_store.train()
+    first = enrich.write("user_motives", train, tiny_store.catalog(), Parrot(), store, title="tiny").ref
+    aged(store, first, 2)
+    other = train.take(train.time < train.time.max())
+    second = enrich.write("user_motives", other, tiny_store.catalog(), Parrot(), store, title="tiny").ref
+    assert first != second
+    found = garbage.find(store, older_than=0, calls=True)
+    assert found.size == 0
+    assert store.refs() == sorted([first, second])
+
+
+def test_what_is_being_asked_is_not_unused(tmp_path: Path) -> None:
+    """An enrichment commits each answer as it arrives, and its texts, which name them, when all are there."""
+    store = Store(tmp_path)
+    with store.calls() as calls:
+        calls.put(call(1))
+        calls.put(replace(call(2), created=(datetime.now(UTC) - 2 * DAY).isoformat(timespec="seconds")))
+    assert garbage.find(store, calls=True).unused.keys == (f"{2:064x}",)
+    assert garbage.find(store, older_than=3, calls=True).unused.keys == ()
+    assert len(garbage.find(store, older_than=0, calls=True).unused.keys) == 2
+
+
+def test_a_picture_that_is_shown_anew_while_rows_go_stays(tmp_path: Path) -> None:
+    """Before the rows are locked another process asks about the same picture, under a number that is used again."""
+
+    class Waiting(Calls):
+        def transaction(self):  # type: ignore[no-untyped-def]
+            with store.calls() as other:
+                other.connection.execute("DELETE FROM calls WHERE key = ?", (bytes.fromhex(f"{0:064x}"),))
+                other.put(call(1, pictures=(shown,)), (), {shown: b"shown"})
+            return super().transaction()
+
+    store, shown, lost = Store(tmp_path), "aa" * 32, "bb" * 32
+    with store.calls() as calls:
+        calls.put(call(0, pictures=(shown, lost)), (), {shown: b"shown", lost: b"lost"})
+    with Waiting(tmp_path / "store.sqlite") as calls:
+        with sweep.shortly(calls, [f"{0:064x}"]):
+            pass
+        assert calls.picture(shown) == b"shown"
+        assert calls.picture(lost) is None
 
 
 def test_earlier_steps_of_a_prompt_are_not_unused(tmp_path: Path) -> None:
@@ -517,13 +564,13 @@ def test_earlier_steps_of_a_prompt_are_not_unused(tmp_path: Path) -> None:
     enrich.write("preference_step", many, catalog, Parrot(), store)
     with store.calls() as calls:
         assert len(calls) > 1
-    assert garbage.find(store, calls=True).unused.keys == ()
+    assert garbage.find(store, older_than=0, calls=True).unused.keys == ()
 
 
 def test_nothing_is_unused_while_an_artefact_cannot_be_read(own: tuple[Store, Shelved]) -> None:
     store, refs = own
     (store.path / refs.motives / "card.toml").write_text("[[[")
-    found = garbage.find(store, calls=True)
+    found = garbage.find(store, older_than=0, calls=True)
     assert found.unused.keys == ()
     assert found.damaged == (refs.motives,)
 
