@@ -1,9 +1,9 @@
 """Forgetting: one user or item taken out of a store, with everything that was written from it or about it.
 
 What goes: artefacts that have a row of it, that a question about it or with its words in it led to, and all that was
-built from these; the calls themselves with their pictures; the vectors of its texts and pictures. Artefacts go whole,
-because a vector of one person may stand in the mean of all. Afterwards no byte of it is left in the store's files;
-`find` tells beforehand what asking anew will cost.
+built from these; the calls themselves with their pictures, and those that were shown what they led to; the vectors of
+its texts and pictures. Artefacts go whole, because a vector of one person may stand in the mean of all. Afterwards no
+byte of it is left in the store's files; `find` tells beforehand what asking anew will cost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penchant.calls import Call, Calls
-from penchant.cards import Card
 from penchant.errors import StoreError, UnknownId
-from penchant.garbage import CALL_SIZE, Some, content_of, unfinished
+from penchant.garbage import CALL_SIZE, Some, content_of, contents_of, unfinished
 from penchant.store import Store
 from penchant.stored import Shelf, ids_of, known_keys, open_calls, parts_of, stored_key
 from penchant.sweep import AT_ONCE, Folder, discard, leftovers, size_of
@@ -68,10 +67,13 @@ def find(store: Store, kind: str, key: str) -> Forgetting:
     """What would go. kind: "user" or "item". Raises UnknownId where the store has nothing of it."""
     shelf = Shelf.read(store)
     cut_short = unswept(store).exists()
+    reads = _look(store, shelf, kind, key)
     with open_calls(store) as db:
         calls = _calls_about(db, kind, key) if db is not None else {}
+        while db is not None and (more := _calls_through(db, shelf, reads, calls)):
+            calls |= more
         costs = _costs(db, calls) if db is not None else Some()
-    going, contents, vectors = _artefacts(store, shelf, kind, key, calls)
+    going, contents, vectors = _artefacts(store, shelf, reads, calls)
     contents |= {picture for call in calls.values() for picture in call.request["pictures"]}
     found = Forgetting(
         kind,
@@ -133,18 +135,57 @@ def _calls_about(calls: Calls, kind: str, key: str) -> dict[str, Call]:
     for of, who in names:
         where = "WHERE id IN (SELECT call FROM mentions WHERE kind = ? AND mentions.key = ?)"
         found |= {call.key: call for call in calls.read_all(where, (of, who))}
-    for call in list(found.values()):
+    return found | _steps(calls, found)
+
+
+def _steps(calls: Calls, found: dict[str, Call]) -> dict[str, Call]:
+    """All steps of the questions of several steps among these."""
+    steps: dict[str, Call] = {}
+    for call in found.values():
         if not _STEP.search(str(call.request.get("user", ""))):
             continue
         for mention in calls.mentions(call.key):
             if mention.kind == "user":
                 others = calls.of("user", mention.key, asked_only=False)
-                found |= {
+                steps |= {
                     other.key: other
                     for other in others
                     if (other.prompt, other.model, other.revision) == (call.prompt, call.model, call.revision)
                 }
-    return found
+    return steps
+
+
+def _calls_through(
+    calls: Calls, shelf: Shelf, reads: Mapping[str, _Look | None], about: Collection[str]
+) -> dict[str, Call]:
+    """Further calls that were shown what was written with one of these calls, or in a row of it: those of the artefacts
+    that were built from such texts. Which of their calls showed one of these texts is told by whom they mention."""
+    found: dict[str, Call] = {}
+    for ref, look in reads.items():
+        if look is None or not (rows := look.touched(about)):
+            continue
+        shown = {name for row in rows if (name := _named(shelf.cards[ref]["of"], look.keys[row]))}
+        for child in shelf.built_into(shelf.cards[ref]):
+            inner = reads[child["ref"]]
+            own = {key for key in inner.asked if key and key not in about} if inner is not None else set()
+            for name in shown if own else ():
+                found |= {key: call for key in own & _mentioning(calls, *name) if (call := calls.read(key))}
+    found |= _steps(calls, found)
+    return {key: call for key, call in found.items() if key not in about}
+
+
+def _mentioning(calls: Calls, kind: str, key: str) -> set[str]:
+    where = "WHERE id IN (SELECT call FROM mentions WHERE kind = ? AND mentions.key = ?)"
+    with calls.told() as db:
+        return {call.hex() for (call,) in db.execute(f"SELECT key FROM calls {where}", (kind, stored_key(key)))}
+
+
+def _named(of: str, key: str) -> tuple[str, str] | None:
+    """Whom a question mentions that shows what was written of this row; of an interaction its user."""
+    if of != "interaction":
+        return of, key
+    parts = parts_of(key)
+    return ("user", parts[0]) if parts else None
 
 
 def _costs(calls: Calls, about: dict[str, Call]) -> Some:
@@ -160,41 +201,68 @@ def _costs(calls: Calls, about: dict[str, Call]) -> Some:
 # ---- artefacts
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What an artefact has of it. keys: of all rows; rows: of it; asked: the call behind each row, where it has any."""
+
+    keys: tuple[str, ...]
+    rows: tuple[int, ...]
+    asked: tuple[str | None, ...]
+
+    def shown(self, calls: Collection[str]) -> list[int]:
+        """Rows that one of these calls was asked for."""
+        return [row for row, call in enumerate(self.asked) if call in calls]
+
+    def touched(self, calls: Collection[str]) -> list[int]:
+        return sorted({*self.rows, *self.shown(calls)})
+
+
+def _look(store: Store, shelf: Shelf, kind: str, key: str) -> dict[str, _Look | None]:
+    """Each artefact, looked into; None for a damaged one."""
+    found: dict[str, _Look | None] = {}
+    for ref, card in shelf.cards.items():
+        try:
+            keys = ids_of(store, card)
+            asked = () if card["kind"] == "features" else store.beside(ref, "call")
+            found[ref] = _Look(keys, tuple(_rows(card["of"], keys, kind, key)), asked)
+        except StoreError:
+            found[ref] = None
+    return found
+
+
 def _artefacts(
-    store: Store, shelf: Shelf, kind: str, key: str, calls: Collection[str]
+    store: Store, shelf: Shelf, reads: Mapping[str, _Look | None], calls: Collection[str]
 ) -> tuple[dict[str, str], set[str], set[bytes]]:
-    """Refs that go with the reason why; sha256 of the texts that were written of it; vectors of its rows."""
+    """Refs that go with the reason why; sha256 of the texts that may hold something of it; vectors of its rows."""
     going: dict[str, str] = {}
     contents: set[str] = set()
     vectors: set[bytes] = set()
-    for ref, card in shelf.cards.items():
-        try:
-            rows = _rows(store, card, kind, key)
-            asked = [] if card["kind"] == "features" else store.beside(ref, "call")
-        except StoreError:
+    for ref, look in reads.items():
+        if look is None:
             going[ref] = "is damaged: may be about it"
-            continue
-        shown = [row for row, call in enumerate(asked) if call in calls]
-        if rows:
+        elif look.rows:
             going[ref] = "has a row of it"
-        elif shown:
+        elif shown := look.shown(calls):
             going[ref] = f"{len(shown):,} of its rows were written with it shown"
-        if card["kind"] == "texts" and (rows or shown):
+        if look is None or ref not in going:
+            continue
+        if shelf.cards[ref]["kind"] == "texts":
             values = store.load_texts(ref).values
-            contents |= {content_of(text) for row in (*rows, *shown) if (text := values[row]) is not None}
-        elif rows:
+            contents |= {content_of(text) for row in look.touched(calls) if (text := values[row]) is not None}
+        elif look.rows:
             features = store.load_features(ref)
-            vectors |= {features.values[row].tobytes() for row in rows if features.present[row]}
-    sound = [ref for ref in going if ref in shelf.cards]
-    return going | {ref: f"built from {parent}" for ref, parent in shelf.descendants(sound).items()}, contents, vectors
+            vectors |= {features.values[row].tobytes() for row in look.rows if features.present[row]}
+    built = shelf.descendants(list(going))
+    # Of what was built from these nobody knows more where its calls are gone: encoding all of it anew costs no money.
+    contents |= contents_of(store, (shelf.cards[ref] for ref in built))
+    return going | {ref: f"built from {parent}" for ref, parent in built.items()}, contents, vectors
 
 
-def _rows(store: Store, card: Card, kind: str, key: str) -> list[int]:
+def _rows(of: str, keys: Sequence[str], kind: str, key: str) -> list[int]:
     """Rows of this user or item, or of its interactions."""
-    keys = ids_of(store, card)
-    if card["of"] == kind:
+    if of == kind:
         return [row for row, name in enumerate(keys) if name == key]
-    if card["of"] == "interaction":
+    if of == "interaction":
         at, inside = _part(kind), _inside(key)
         return [row for row, name in enumerate(keys) if inside in name and key in parts_of(name)[at : at + 1]]
     return []

@@ -696,6 +696,29 @@ def test_texts_that_only_show_somebody_go_too(tmp_path: Path) -> None:
     assert word("user", 0).encode() not in everything(store)
 
 
+@pytest.mark.parametrize("prompt", ["user_preference", "preference_step"])
+def test_questions_that_showed_what_was_written_with_somebody_go_too(tmp_path: Path, prompt: str) -> None:
+    """Users' texts are written from items' texts, and those from the reviews of others, who are not named there."""
+    store = Store(tmp_path)
+    tiny_store.write("item_motives", store)
+    tiny_store.write(prompt, store, items="item_motives")
+    token = word("user", 0)
+    with store.calls() as calls:
+        holding = {c.key for c in calls.read_all() if token in c.text + json.dumps(c.request)}
+        mentioned = {c.key for c in calls.of("user", "uma0", asked_only=False)}
+        before = len(calls)
+    assert holding - mentioned
+    found = forgetting.find(store, "user", "uma0")
+    assert set(found.calls.keys) >= holding
+    assert len(found.calls.keys) < before  # users who chose none of her items are asked nothing anew
+    forgetting.forget(store, found)
+    left = everything(store)
+    assert token.encode() not in left
+    assert b"uma0" not in left
+    with store.calls() as calls:
+        assert not any(token in c.text + json.dumps(c.request) for c in calls.read_all())
+
+
 def test_later_steps_go_with_an_earlier_one(tmp_path: Path) -> None:
     """Item i0 is in the first block; what later steps wrote repeats it, and their questions do not name it."""
     store, few = Store(tmp_path), tiny_store.train()
