@@ -33,6 +33,8 @@ NOT_BY_US = (
 def show(
     ref: Annotated[str, typer.Argument(help="What is stored: texts/..., features/..., calls, or a run folder.")],
     id_: Annotated[str | None, typer.Option("--id", help="Only this user or item.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Calls about this user.")] = None,
+    item: Annotated[str | None, typer.Option("--item", help="Calls about this item.")] = None,
     number: Annotated[int, typer.Option("-n", help="How many texts or calls.", min=1)] = 5,
     html: Annotated[Path | None, typer.Option(help="Write the texts side by side into one page.")] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Draw pictures even where no terminal is seen.")] = False,
@@ -52,8 +54,14 @@ def show(
         raise BadSetting(f"--status chooses among calls:  penchant show calls --status {status}")
     if status is not None and status not in STATUSES:
         raise BadSetting(f"no status {status!r}.{near(status, STATUSES)} There are: {', '.join(STATUSES)}")
+    kind = "user" if user is not None else "item" if item is not None else None
+    if kind is not None and not calls:
+        raise BadSetting(f"--{kind} chooses among calls; else use:  penchant show {ref} --id {user or item}")
+    if sum(given is not None for given in (id_, user, item)) > 1:
+        raise BadSetting("give one of --user, --item and --id, e.g.  penchant show calls --user ID")
     if calls:
-        _show_calls(kept, id_, status, number, json)
+        name = next((given for given in (id_, user, item) if given is not None), None)
+        _show_calls(kept, name, kind, status, number, json)
     elif stored:
         _show_stored(kept, ref, id_, number, html, picture, json)
     elif id_ is not None:
@@ -118,16 +126,18 @@ def _show_stored(
         showing.line()
         showing.line(f"{len(rows)} of them side by side:  {html}")
         return
+    told: set[str] = set()
     for row in rows:
-        showing.row(row, alone=len(rows) == 1, picture=picture)
+        showing.row(row, id_ is not None and len(rows) == 1, picture, told)
 
 
-def _show_calls(kept: Store, id_: str | None, status: str | None, number: int, json: bool) -> None:
+def _show_calls(kept: Store, id_: str | None, kind: str | None, status: str | None, number: int, json: bool) -> None:
     from penchant import questions, showing
 
     if id_ is not None:
-        found, there, others = questions.calls_of(kept, id_, status, number)
-        facts: dict[str, Any] = {"id": id_, "calls": there, "shown_in_others": others}
+        found, there, others = questions.calls_of(kept, id_, status, number, kind)
+        kinds = [kind] if kind is not None else questions.kinds_of(kept, id_)
+        facts: dict[str, Any] = {"id": id_, "kinds": kinds, "calls": there, "shown_in_others": others}
     else:
         sums = questions.totals(kept, status)
         found = questions.calls_with(kept, status, number) if status is not None else []
@@ -137,12 +147,16 @@ def _show_calls(kept: Store, id_: str | None, status: str | None, number: int, j
         answers.print_json(facts | {"asked": [showing.plain_asked(one) for one in found]})
         return
     if id_ is not None:
-        said = f"{there:,} calls asked for {id_}"
+        if len(kinds) > 1:
+            name = shlex.quote(id_)
+            showing.line(f"{id_} is an item and a user here; only one of them:  --item {name}  or  --user {name}")
+        said = f"{there:,} calls asked for {f'{kind} ' if kind else ''}{id_}"
         showing.line(said + (f"; {others:,} more show its words" if others else ""))
     else:
         showing.totals(sums)
+    told: set[str] = set()
     for one in found:
-        showing.asked(one, showing.LONG if len(found) == 1 else showing.BRIEF)
+        showing.asked(one, len(found) == 1, told)
     if found and len(found) < facts["calls"]:
         showing.line()
         showing.line(f"{facts['calls'] - len(found):,} older ones:  -n {facts['calls']}")
@@ -207,7 +221,7 @@ def _print_garbage(found: Garbage, deleted: bool, runs: tuple[Path, ...], json: 
         return
     for name, (number, size) in found.kinds.items():
         if number:
-            showing.line(f"{number:>8,}  {name:<28} {_bytes(size):>10}")
+            showing.line(f"{number:>8,}  {name:<28} {showing.amount(size):>10}")
     for folder in found.folders[:LISTED]:
         showing.line(f"          {folder.name}  {folder.why}")
     if len(found.folders) > LISTED:
@@ -222,7 +236,7 @@ def _print_garbage(found: Garbage, deleted: bool, runs: tuple[Path, ...], json: 
     where = ", ".join(map(str, runs)) or "nowhere (there is no runs and no demo-out here)"
     showing.line(f"What a run names stays; runs were looked for in: {where}. Others:  --runs DIR")
     done = "Removed" if deleted else "Nothing was removed. Remove it:  the same with --delete. It is"
-    showing.line(f"{done} {_bytes(found.size)}.")
+    showing.line(f"{done} {showing.amount(found.size)}.")
 
 
 def forget(
@@ -259,7 +273,7 @@ def _print_forgetting(found: Forgetting, done: bool, again: str, json: bool) -> 
     verb = "Gone" if done else "Would go"
     showing.line(f"{verb}, of {found.kind} {found.key}:")
     for folder in found.artefacts:
-        showing.line(f"  {folder.name}  {_bytes(folder.size):>10}  {folder.why}")
+        showing.line(f"  {folder.name}  {showing.amount(folder.size):>10}  {folder.why}")
     if found.leftovers:
         showing.line(f"  {len(found.leftovers):,} leftovers of killed writes, which nobody can look into")
     showing.line(f"  {len(found.calls.keys):,} calls with their pictures, and the vectors of these texts")
@@ -280,11 +294,3 @@ def _print_forgetting(found: Forgetting, done: bool, again: str, json: bool) -> 
     if not done:
         showing.line()
         showing.line(f"Nothing was removed. Do it:  {again}")
-
-
-def _bytes(size: int) -> str:
-    """In few characters: "940 B", "1.2 MB"."""
-    value, units = float(size), ["B", "kB", "MB", "GB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"

@@ -10,7 +10,7 @@ from penchant.errors import UnknownId
 from penchant.store import Store
 from penchant.stored import known_keys, open_calls, stored_key
 
-__all__ = ["Asked", "Total", "calls_of", "calls_with", "totals"]
+__all__ = ["Asked", "Total", "calls_of", "calls_with", "kinds_of", "totals"]
 
 
 @dataclass(frozen=True)
@@ -64,34 +64,48 @@ def totals(store: Store, status: str | None = None) -> list[Total]:
 
 
 def calls_of(
-    store: Store, key: str, status: str | None = None, most: int | None = None
+    store: Store, key: str, status: str | None = None, most: int | None = None, kind: str | None = None
 ) -> tuple[list[Asked], int, int]:
     """Calls that were asked for a user or item, or about one of its interactions, newest first.
 
-    Returns at most so many of them, how many there are, and how many others only show its words. Raises UnknownId.
+    kind: "user" or "item" where a key may be both. Returns at most so many of them, how many there are, and how many
+    others only show its words. Raises UnknownId.
     """
     name = stored_key(key)
-    mine = """SELECT call FROM mentions WHERE key = :key AND asked = 1 UNION
+    mine = """SELECT call FROM mentions WHERE key = :key AND asked = 1 AND (:kind IS NULL OR kind = :kind) UNION
         SELECT part.call FROM mentions AS part JOIN mentions AS whole ON whole.call = part.call
-        WHERE part.key = :key AND whole.kind = 'interaction' AND whole.asked = 1"""
+        WHERE part.key = :key AND (:kind IS NULL OR part.kind = :kind) AND whole.kind = 'interaction' AND whole.asked = 1"""
+    of_all = "SELECT call FROM mentions WHERE key = :key AND (:kind IS NULL OR kind = :kind)"
+    values = {"key": name, "status": status, "kind": kind, "most": -1 if most is None else most}
     with open_calls(store) as calls:
         if calls is not None:
             only = "AND (:status IS NULL OR status = :status)"
             with calls.told() as db:
-                values = {"key": name, "status": status}
                 count = "SELECT count(*) FROM calls WHERE id IN"
                 (number,) = db.execute(f"{count} ({mine}) {only}", values).fetchone()
-                of_all = "SELECT call FROM mentions WHERE key = :key"
                 (mentioned,) = db.execute(f"{count} ({of_all}) {only}", values).fetchone()
                 there = db.execute(f"{of_all} LIMIT 1", values).fetchone()
+                where = f"SELECT key FROM calls WHERE id IN ({mine}) {only} ORDER BY id DESC LIMIT :most"
+                keys = [row[0].hex() for row in db.execute(where, values)]
             if there:
-                where = (
-                    f"WHERE id IN ({mine.replace(':key', '?')}) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?"
-                )
-                limit = -1 if most is None else most
-                found = calls.read_all(where, (name, name, status, status, limit))
+                found = [call for key in keys if (call := calls.read(key)) is not None]
                 return [Asked(call, tuple(calls.mentions(call.key))) for call in found], number, mentioned - number
-    raise UnknownId("user or item", key, known_keys(store), "No question was ever asked about it.  penchant show calls")
+    raise UnknownId(
+        kind or "user or item",
+        key,
+        known_keys(store, kind),
+        "No question was ever asked about it.  penchant show calls",
+    )
+
+
+def kinds_of(store: Store, key: str) -> list[str]:
+    """What this key is in questions: "item", "user", or both, where users and items are numbered alike."""
+    with open_calls(store) as calls:
+        if calls is None:
+            return []
+        with calls.told() as db:
+            query = "SELECT DISTINCT kind FROM mentions WHERE key = ? AND kind != 'interaction' ORDER BY kind"
+            return [row[0] for row in db.execute(query, (stored_key(key),))]
 
 
 def calls_with(store: Store, status: str, most: int = 5) -> list[Asked]:

@@ -22,6 +22,7 @@ from penchant.table import visible
 from penchant.term_picture import drawn
 
 __all__ = [
+    "amount",
     "asked",
     "card",
     "difference",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 LONG, BRIEF = 20_000, 1_500  # characters of a text: where one was asked for, and where there are several
+SHORT = 300  # of what stood in one of several questions
 MARGIN = 11  # columns of the names on the left
 
 
@@ -47,6 +49,14 @@ def block(name: str, text: str, most: int) -> None:
     """A text of several lines beside its name."""
     for place, part in enumerate(cut(text, most).splitlines() or [""]):
         line(f"  {name if not place else '':<{MARGIN}} {part}".rstrip())
+
+
+def amount(size: int) -> str:
+    """In few characters: "940 B", "1.2 MB"."""
+    value, units = float(size), ["B", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 # ---- cards
@@ -98,8 +108,9 @@ def _named(kept: Card) -> str:
 # ---- texts
 
 
-def row(found: Row, alone: bool, picture: bool) -> None:
-    """One row: its text, the reply, the picture, the question. alone: nothing else is shown, so there is room."""
+def row(found: Row, alone: bool, picture: bool, told: set[str]) -> None:
+    """One row: its text, the reply, the picture, the question. alone: nothing else is shown, so there is room. told:
+    system prompts that were printed before; they are printed once."""
     most = LONG if alone else BRIEF
     line()
     bad = found.status if found.status not in (None, "ok") else ""
@@ -111,7 +122,7 @@ def row(found: Row, alone: bool, picture: bool) -> None:
     for name, value in (found.reply or {}).items():
         block(name.replace("_", " "), said(value), most)
     if found.call is not None:
-        _call(found.call, found.reply is None, most)
+        _call(found.call, found.reply is None, alone, told)
     elif found.call_key:
         line(f"  {'question':<{MARGIN}} not kept any more")
     for name, raw in found.pictures:
@@ -170,15 +181,15 @@ def plain_total(total: Total) -> dict[str, Any]:
     }
 
 
-def asked(found: Asked, most: int) -> None:
-    """One call with whom it is about."""
+def asked(found: Asked, alone: bool, told: set[str]) -> None:
+    """One call with whom it is about. alone, told: as of a row."""
     line()
     about = ", ".join(f"{m.kind} {m.key}" for m in found.mentions if m.asked)
     others = [f"{m.kind} {m.key}" for m in found.mentions if not m.asked]
     line(f"{about or 'asked for nobody who is kept'}   {found.call.status}", "bold")
     if others:
         line(f"  {'shows':<{MARGIN}} {some(others)}")
-    _call(found.call, True, most)
+    _call(found.call, True, alone, told)
 
 
 def plain_asked(found: Asked) -> dict[str, Any]:
@@ -186,7 +197,8 @@ def plain_asked(found: Asked) -> dict[str, Any]:
     return plain_call(found.call) | {"mentions": mentions}
 
 
-def _call(call: Call, reply: bool, most: int) -> None:
+def _call(call: Call, reply: bool, alone: bool, told: set[str]) -> None:
+    most = LONG if alone else BRIEF
     if call.error:
         block("error", call.error, most)
     if reply:
@@ -198,8 +210,11 @@ def _call(call: Call, reply: bool, most: int) -> None:
         f"  {'asked':<{MARGIN}} {call.model}{revision}, {call.prompt}: {tokens}, ${call.usd:.4f}{tried}, {call.created}"
     )
     asked: Mapping[str, Any] = call.request
-    for name in ("system", "user"):
-        block(name, str(asked.get(name, "")), most)
+    system = str(asked.get("system", ""))
+    if system not in told:
+        block("system", system, most)
+        told.add(system)
+    block("user", str(asked.get("user", "")), LONG if alone else SHORT)
 
 
 def plain_call(call: Call) -> dict[str, Any]:

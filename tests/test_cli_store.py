@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_store
@@ -23,6 +24,7 @@ from answers_of import Answer
 from PIL import Image
 from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, word
 
+from penchant.calls import Call, Mention
 from penchant.cli import main
 from penchant.data import Ids
 from penchant.store import Store
@@ -115,6 +117,9 @@ def test_every_command_and_option_explains_itself(ask: Ask, name: str) -> None:
         ("show {motives} --status refused", "penchant show calls --status refused"),
         ("show calls --status refusd", "Did you mean `refused`"),
         ("show calls --id uma77", "Did you mean `uma"),
+        ("show calls --user i1", "no user 'i1'"),
+        ("show calls --user uma1 --id uma1", "give one of --user, --item and --id"),
+        ("show {motives} --user uma1", "--id uma1"),
         ("diff {motives} texts/0123456789ab", "has no texts/0123456789ab"),
         ("diff {motives} {motive_vectors}", "only two of a kind"),
         ("diff x y", "is no ref"),
@@ -241,6 +246,41 @@ def test_show_calls_of_one_user(ask: Ask) -> None:
     assert f"-n {1 + EACH}" in said
     key = '["uma2", "i3"]'  # as the message of `enrich` names it
     assert ask("show", "calls", "--id", key, "--json").json["calls"] == 1
+
+
+def test_a_user_and_an_item_of_one_number_are_told_apart(ask: Ask, tmp_path: Path, monkeypatch: Any) -> None:
+    store = Store(tmp_path / "numbered")
+    monkeypatch.setenv("PENCHANT_STORE", str(store.path))
+    with store.calls() as calls:
+        for key, (kind, who) in enumerate([("user", "1"), ("item", "1"), ("item", "1"), ("interaction", '["1", "2"]')]):
+            request = {"system": "s", "user": f"about {kind} {who}", "pictures": [], "schema": None}
+            shown = [Mention("user", "1"), Mention("item", "2")] if kind == "interaction" else []
+            made = Call(f"{key:064x}", "parrot", "", "p@1", "ok", "x", None, "", 1, 1, 0.0, 1, 0.1, "", request)
+            calls.put(made, [Mention(kind, who, True), *shown])
+    assert ask("show", "calls", "--user", "1", "--json").json["calls"] == 2
+    assert ask("show", "calls", "--item", "1", "--json").json["calls"] == 2
+    said = ask("show", "calls", "--item", "1").out
+    assert said.count("about item 1") == 2
+    assert "about user 1" not in said
+    both = ask("show", "calls", "--id", "1")
+    assert "4 calls asked for 1" in both.out
+    assert "--item 1  or  --user 1" in both.out
+    assert len(re.findall(r"^(?:user|item) 1   ok$", both.out, re.MULTILINE)) == 3  # each says whom it is about
+    assert ask("show", "calls", "--id", "1", "--json").json["kinds"] == ["item", "user"]
+
+
+def test_a_prompt_is_printed_once_and_questions_in_short(ask: Ask, full: tuple[Store, Shelved]) -> None:
+    _, refs = full
+    for said in (ask("show", refs.motives).out, ask("show", "calls", "--status", "ok", "-n", 5).out):
+        systems = re.findall(r"^  system .*", said, re.MULTILINE)
+        assert len(systems) == len(set(systems)) == 1
+        assert len(re.findall(r"^  user ", said, re.MULTILINE)) == 5
+    one = ask("show", refs.motives, "--id", "uma3").out
+    question = ask("show", refs.motives, "--id", "uma3", "--json").json["texts"][0]["call"]["user"]
+    assert len(question) > 300
+    last = question.splitlines()[-1]
+    assert last in one
+    assert last not in ask("show", refs.motives, "-n", "4").out
 
 
 def test_looking_makes_nothing(ask: Ask, tmp_path: Path) -> None:
