@@ -65,6 +65,8 @@ class InputSpec:
     def __post_init__(self) -> None:
         if not self.from_:
             raise BadSetting('from = [] names nothing; write for example  from = "catalog.text"')
+        if self.lm is not None and "://" in self.lm and ("@" in self.lm or "?" in self.lm):
+            raise BadSetting("lm: reports show this address: no login, no parameters. Set  export PENCHANT_API_KEY=...")
         if self.origin not in (None, "external"):
             raise BadSetting(f'origin = {self.origin!r}: the only origin that can be declared is "external"')
 

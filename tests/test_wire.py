@@ -409,11 +409,11 @@ def test_each_key_is_for_its_own_server(monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert (theirs.name, theirs.where, theirs.spec) == ("gpt-4o-mini", OPENAI, "openai:gpt-4o-mini")
     assert theirs.parallel == 3
-    assert ours._at.key == "penchant-222222"
-    assert theirs._at.key == "sk-openai-111111"
+    assert ours.at.key == "penchant-222222"
+    assert theirs.at.key == "sk-openai-111111"
     assert (ours.revision, theirs.revision) == ("", ""), "the address is no part of a call's key"
     monkeypatch.delenv("PENCHANT_API_KEY")
-    assert open_endpoint("http://host:8000/v1#m")._at.key == ""
+    assert open_endpoint("http://host:8000/v1#m").at.key == ""
     monkeypatch.delenv("OPENAI_API_KEY")
     without = open_endpoint("openai:gpt-4o-mini")  # enough for a plan
     with pytest.raises(BadKey, match="export OPENAI_API_KEY="):

@@ -23,7 +23,7 @@ from penchant.lm.replies import Answer
 if TYPE_CHECKING:
     from penchant.store import Store
 
-__all__ = ["BAD", "Arrived", "LanguageModel", "Reply", "Request", "Status", "open", "wire_schema"]
+__all__ = ["BAD", "Arrived", "LanguageModel", "Reply", "Request", "Status", "open", "shown", "wire_schema"]
 
 Status = Literal["ok", "refused", "unparsable", "truncated", "failed"]
 BAD: tuple[Status, ...] = ("refused", "unparsable", "truncated", "failed")
@@ -164,9 +164,18 @@ def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageMode
 
         return open_endpoint(spec, **settings)
     raise BadSetting(
-        f"no language model {spec!r}.{near(head, ('extractive', 'replay', 'local', 'openai'))} Give openai:MODEL, "
+        f"no language model {shown(spec)!r}.{near(head, ('extractive', 'replay', 'local', 'openai'))} Give openai:MODEL, "
         "http://HOST/v1#MODEL, local:FOLDER, extractive (rules, no language model) or replay"
     )
+
+
+def shown(spec: str) -> str:
+    """A spec as it may be written down: without a login or parameters of an address."""
+    head, mark, rest = spec.partition("://")
+    if not mark:
+        return spec
+    place, _, model = rest.partition("#")
+    return f"{head}://{place.rpartition('@')[2].partition('?')[0]}#{model.partition('?')[0]}"
 
 
 def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Address:
 def address(url: str, key: str = "") -> Address:
     """An address taken apart. Raises BadSetting for what is none, BadKey for what can be no key, and shows neither."""
     key = key.strip()
-    shown = url.rpartition("@")[2]
+    shown = url.rpartition("@")[2].partition("?")[0]
     try:
         parts = urlsplit(url.strip())
         port = f":{parts.port}" if parts.port else ""

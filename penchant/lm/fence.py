@@ -31,6 +31,11 @@ FIRST = "The data tags in this message carry the number {}."
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _HIDDEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e0fff]")
 _FIRST = re.compile(re.escape(FIRST).replace(r"\{\}", "([0-9a-f]{16})"))
+_MARKS = re.compile(
+    r"<(?=[|\uff5c])|<(?=/?(?:s|bos|eos|pad|unk|im_start|im_end|start_of_turn|end_of_turn|image|video|audio)>)|"
+    r"\[(?=/?(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG)\])",
+    re.IGNORECASE,
+)
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -43,9 +48,14 @@ class Block:
 
 
 def clean(text: str) -> str:
-    """A stranger's text on one line, without what a reader cannot see; HTML's entities become the letters they mean."""
+    """A stranger's text on one line, without what a reader cannot see; HTML's entities become the letters they mean.
+
+    Marks by which servers' chat templates begin and end messages get a space, so that they are only letters.
+    """
     if "&" in text:
         text = unescape(text)
+    if "<" in text or "[" in text:
+        text = _MARKS.sub(r"\g<0> ", text)
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
     return _SPACE.sub(" ", _HIDDEN.sub("", _HALF.sub("\ufffd", text))).strip()

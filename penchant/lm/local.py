@@ -21,8 +21,8 @@ from penchant.data import digest
 from penchant.encode.weights import Weights, device
 from penchant.errors import BadModel, BadPicture, BadSetting, LmError, MissingExtra, MissingFile
 from penchant.lm import Arrived, Reply, Request
+from penchant.lm.asking import REFUSAL, judged
 from penchant.lm.chat import EXTRA, Chat, Prompt, loading
-from penchant.lm.endpoint import REFUSAL, judged
 from penchant.lm.wire import Heard, repaired
 from penchant.lm.writer import Said, Writer
 

@@ -19,6 +19,7 @@ from penchant.lm import Arrived, Reply, Request
 __all__ = ["Places", "Turns", "in_order", "pause"]
 
 T = TypeVar("T")
+DRAIN = 20.0  # seconds that those in flight are waited for when one has found that there is no going on
 BUSY = 0.1  # share of replies from which a server that says it is too busy is believed
 SHRINK = 0.7  # of the limit is left then
 GROW = 0.05  # of the full number of places comes back with every round of good replies, but at least one place
@@ -165,8 +166,9 @@ def in_order(
 ) -> Iterator[Reply]:
     """A reply a request, in order; `arrived` hears of each at once. A request is taken when there is a place for it.
 
-    Whatever is raised, by `ask`, by the requests, by `arrived` or by whoever reads the replies, ends everything: what is
-    in flight is cancelled, and `close` is awaited.
+    Whatever is raised, by the requests, by `arrived` or by whoever reads the replies, ends everything: what is in flight is
+    cancelled, and `close` is awaited. What `ask` raises is raised when the others in flight have been heard, because
+    they may be paid for, or after DRAIN seconds.
     """
     turns = Turns()
     tasks: dict[asyncio.Task[Reply], int] = {}  # in flight, and its number
@@ -175,6 +177,8 @@ def in_order(
     end = weakref.finalize(turns, turns.close, tasks, close)  # where nobody reads on, when Python ends at the latest
     stream = iter(requests)
     asked = given = 0
+    failed: BaseException | None = None
+    until = 0.0
 
     def finished(task: asyncio.Task[Reply]) -> None:
         done.append(task)
@@ -182,19 +186,22 @@ def in_order(
 
     try:
         while True:
-            while len(tasks) < places.limit and (request := next(stream, None)) is not None:
+            while failed is None and len(tasks) < places.limit and (request := next(stream, None)) is not None:
                 task = turns.loop.create_task(ask(request))
                 task.add_done_callback(finished)
                 tasks[task] = asked
                 asked += 1
+            if failed is not None and (not tasks or time.monotonic() > until):
+                raise failed
             if not tasks:
                 return
             turns.take()
-            failed = None
             while done:
                 task = done.popleft()
                 number = tasks.pop(task)
-                failed = failed or task.exception()
+                if failed is None and task.exception() is not None:
+                    failed, until = task.exception(), time.monotonic() + DRAIN
+                    turns.loop.call_later(DRAIN, turns.loop.stop)
                 if task.exception() is None:
                     ready[number] = task.result()
                     if arrived is not None:
@@ -202,7 +209,5 @@ def in_order(
             while given in ready:
                 yield ready.pop(given)
                 given += 1
-            if failed is not None:
-                raise failed
     finally:
         end()

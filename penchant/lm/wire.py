@@ -253,7 +253,7 @@ def _seconds(value: str, parts: int) -> float | None:
 
 def _count(value: Any, needed: bool) -> int | None:
     """A number of tokens, None where it is none, or 0 although there must have been some."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < needed:
+    if not isinstance(value, int) or isinstance(value, bool) or not needed <= value < 10**9:
         return None
     return value
 
