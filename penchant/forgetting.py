@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from penchant.calls import Call, Calls
 from penchant.errors import StoreError, UnknownId
 from penchant.garbage import CALL_SIZE, Some, content_of, contents_of, unfinished
+from penchant.questions import mentioning, named, quoting
 from penchant.store import Store
 from penchant.stored import Shelf, ids_of, known_keys, open_calls, parts_of, stored_key
 from penchant.sweep import AT_ONCE, Folder, discard, leftovers, size_of
@@ -70,7 +71,7 @@ def find(store: Store, kind: str, key: str) -> Forgetting:
     reads = _look(store, shelf, kind, key)
     with open_calls(store) as db:
         calls = _calls_about(db, kind, key) if db is not None else {}
-        while db is not None and (more := _calls_through(db, shelf, reads, calls)):
+        while db is not None and (more := _calls_through(db, shelf, reads, calls) | quoting(db, calls)):
             calls |= more
         costs = _costs(db, calls) if db is not None else Some()
     going, contents, vectors = _artefacts(store, shelf, reads, calls)
@@ -164,28 +165,14 @@ def _calls_through(
     for ref, look in reads.items():
         if look is None or not (rows := look.touched(about)):
             continue
-        shown = {name for row in rows if (name := _named(shelf.cards[ref]["of"], look.keys[row]))}
+        shown = {name for row in rows if (name := named(shelf.cards[ref]["of"], look.keys[row]))}
         for child in shelf.built_into(shelf.cards[ref]):
             inner = reads[child["ref"]]
             own = {key for key in inner.asked if key and key not in about} if inner is not None else set()
             for name in shown if own else ():
-                found |= {key: call for key in own & _mentioning(calls, *name) if (call := calls.read(key))}
+                found |= {key: call for key in own & mentioning(calls, *name) if (call := calls.read(key))}
     found |= _steps(calls, found)
     return {key: call for key, call in found.items() if key not in about}
-
-
-def _mentioning(calls: Calls, kind: str, key: str) -> set[str]:
-    where = "WHERE id IN (SELECT call FROM mentions WHERE kind = ? AND mentions.key = ?)"
-    with calls.told() as db:
-        return {call.hex() for (call,) in db.execute(f"SELECT key FROM calls {where}", (kind, stored_key(key)))}
-
-
-def _named(of: str, key: str) -> tuple[str, str] | None:
-    """Whom a question mentions that shows what was written of this row; of an interaction its user."""
-    if of != "interaction":
-        return of, key
-    parts = parts_of(key)
-    return ("user", parts[0]) if parts else None
 
 
 def _costs(calls: Calls, about: dict[str, Call]) -> Some:

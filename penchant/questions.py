@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penchant.calls import Call, Mention
+from penchant.calls import Call, Calls, Mention
 from penchant.errors import UnknownId
 from penchant.store import Store
-from penchant.stored import known_keys, open_calls, stored_key
+from penchant.stored import known_keys, open_calls, parts_of, stored_key
 
-__all__ = ["Asked", "Total", "calls_of", "calls_with", "kinds_of", "totals"]
+__all__ = ["Asked", "Total", "calls_of", "calls_with", "kinds_of", "mentioning", "named", "quoting", "totals"]
+
+TELLING = 30  # characters that two texts do not begin with by chance
 
 
 @dataclass(frozen=True)
@@ -115,3 +118,47 @@ def calls_with(store: Store, status: str, most: int = 5) -> list[Asked]:
             return []
         found = list(calls.read_all("WHERE status = ? ORDER BY id DESC LIMIT ?", (status, most)))
         return [Asked(call, tuple(calls.mentions(call.key))) for call in found]
+
+
+def mentioning(calls: Calls, kind: str, key: str) -> set[str]:
+    """Keys of all calls that were asked for somebody or show its words."""
+    where = "WHERE id IN (SELECT call FROM mentions WHERE kind = ? AND mentions.key = ?)"
+    with calls.told() as db:
+        return {call.hex() for (call,) in db.execute(f"SELECT key FROM calls {where}", (kind, stored_key(key)))}
+
+
+def named(of: str, key: str) -> tuple[str, str] | None:
+    """Whom a question mentions that shows what was written of this row; of an interaction its user."""
+    if of != "interaction":
+        return of, key
+    parts = parts_of(key)
+    return ("user", parts[0]) if parts else None
+
+
+def quoting(calls: Calls, about: Mapping[str, Call]) -> dict[str, Call]:
+    """Further calls whose question repeats what one of these answered about whom they mention: also where the texts
+    between the two are gone, or never were saved because the run was killed."""
+    said: dict[tuple[str, str], set[str]] = {}
+    for call in about.values():
+        if words := _beginnings(call.parsed):
+            for mention in calls.mentions(call.key):
+                if mention.asked and (name := named(mention.kind, mention.key)):
+                    said.setdefault(name, set()).update(words)
+    found: dict[str, Call] = {}
+    for name, words in said.items():
+        for key in mentioning(calls, *name) - about.keys() - found.keys():
+            other = calls.read(key)
+            if other is not None and any(word in " ".join(str(other.request.get("user")).split()) for word in words):
+                found[key] = other
+    return found
+
+
+def _beginnings(parsed: str | None) -> set[str]:
+    """How the longer texts in a typed answer begin, as a question shows them: with single spaces."""
+    found, line = set(), [json.loads(parsed)] if parsed else []
+    for value in line:  # grows while it is walked
+        if isinstance(value, str) and len(text := " ".join(value.split())) >= TELLING:
+            found.add(text[:TELLING])
+        elif isinstance(value, (dict, list)):
+            line += value.values() if isinstance(value, dict) else value
+    return found

@@ -719,6 +719,20 @@ def test_questions_that_showed_what_was_written_with_somebody_go_too(tmp_path: P
         assert not any(token in c.text + json.dumps(c.request) for c in calls.read_all())
 
 
+@pytest.mark.parametrize("lost", ["texts", "all texts"])
+def test_questions_go_too_whose_texts_were_never_saved(tmp_path: Path, lost: str) -> None:
+    """As a kill leaves them: answers are kept as they arrive, and the texts that would name them are not there."""
+    store = Store(tmp_path)
+    ref = tiny_store.write("user_preference", store, items="item_motives")
+    for gone in store.refs() if lost == "all texts" else [ref]:
+        shutil.rmtree(store.path / gone)
+    forgetting.forget(store, forgetting.find(store, "user", "uma0"))
+    assert word("user", 0).encode() not in everything(store)
+    with store.calls() as calls:
+        assert len(calls)
+        assert not any(word("user", 0) in c.text + json.dumps(c.request) for c in calls.read_all())
+
+
 def test_later_steps_go_with_an_earlier_one(tmp_path: Path) -> None:
     """Item i0 is in the first block; what later steps wrote repeats it, and their questions do not name it."""
     store, few = Store(tmp_path), tiny_store.train()
