@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["enrich"]
 
+UNPRICED = "no price known; write one into a file and name it in PENCHANT_PRICES"
 TROUBLE = ("refused", "unparsable", "truncated", "failed")
 
 
@@ -71,6 +72,8 @@ def enrich(
     from penchant import inputs, screen
 
     enriching.prompts.read(prompt)  # a misspelt name is told before anything is opened
+    if through and prompt in enriching.prompts.names() and prompt not in ("user_motives", "item_motives"):
+        raise BadSetting(f"{prompt} does not go through reviews; --through is for user_motives and item_motives")
     kept = open_store(store)
     spec, interactions, min_rating = _split(split, interactions, min_rating)
     settings: dict[str, Any] = {"parallel": parallel, "timeout": timeout, "retries": retries}
@@ -93,7 +96,7 @@ def enrich(
         return
     with screen.bars(json) as watch:
         written = enriching.write(prompt, train, found.catalog, model, kept, watch, **how)
-    _print_written(written, prompt, model, json)
+    _print_written(written, prompt, model, limit is not None, json)
 
 
 def _model(
@@ -142,9 +145,10 @@ def _print_plan(plan: Plan, json: bool) -> None:
             "tokens in": f"{part.tokens_in:,}",
             "tokens out": f"{part.tokens_out:,}",
             "counted by": part.rule,
-            "dollars": _dollars(part.usd, part.usd_most),
+            "pictures": f"{part.pictures:,}, about {part.picture_tokens:,} tokens" if part.pictures else "none",
+            "dollars": _dollars(part.usd, part.usd_most) if part.asks else "nothing: nobody outside is asked",
             "cut": cut or "nothing",
-            "leaves this machine": part.leaves or "no personal text",
+            "leaves this machine": part.leaves or f"no personal text{', but the pictures' if part.pictures else ''}",
         }
         answers.print_facts(facts, False)
         print()
@@ -154,11 +158,13 @@ def _print_plan(plan: Plan, json: bool) -> None:
 
 def _dollars(usd: float | None, most: float | None) -> str:
     if usd is None or most is None:
-        return "no price known; add one to a file and name it in PENCHANT_PRICES"
+        return UNPRICED
     return f"{usd:.2f}, at most {most:.2f}"
 
 
-def _print_written(written: Written, prompt: str, model: LanguageModel, json: bool) -> None:
+def _print_written(written: Written, prompt: str, model: LanguageModel, limited: bool, json: bool) -> None:
+    from penchant.lm.spending import price_of
+
     counts = dict(written.counts)
     trouble = {name: counts[name] for name in TROUBLE if counts.get(name)}
     if json:
@@ -176,8 +182,10 @@ def _print_written(written: Written, prompt: str, model: LanguageModel, json: bo
             }
         )
         return
+    gaps = int((~written.texts.present).sum())
     facts: dict[str, Any] = {"ref": written.ref, "by": f"{prompt}, {model.name}", "answered": counts.get("answered", 0)}
-    facts |= {"from the store": counts.get("cached", 0), "gaps": int((~written.texts.present).sum())}
+    facts |= {"asked now": counts.get("calls", 0), "known already": counts.get("cached", 0)}
+    facts |= {"not asked (--limit)" if limited else "gaps": gaps}
     facts |= {name: f"{count}, e.g. {' '.join(written.examples[name])[:200]}" for name, count in trouble.items()}
     shown = {
         "empty": "answers without words",
@@ -187,6 +195,12 @@ def _print_written(written: Written, prompt: str, model: LanguageModel, json: bo
     }
     facts |= {name: counts[key] for key, name in shown.items() if counts.get(key)}
     if model.where:
-        facts |= {"tokens": f"{counts.get('tokens_in', 0):,} in, {counts.get('tokens_out', 0):,} out"}
-        facts |= {"dollars": f"{written.usd:.4f}"}
-    answers.print_facts(facts, False, f"Read them:  penchant show {written.ref}")
+        facts |= {"tokens of all answers": f"{counts.get('tokens_in', 0):,} in, {counts.get('tokens_out', 0):,} out"}
+        known = price_of(model.name) is not None
+        facts |= {"dollars now": f"{written.usd:.4f}, all answers {written.cost:.4f}" if known else UNPRICED}
+    then = f"Read them:  penchant show {written.ref}"
+    if counts.get("failed"):
+        then = f"Some got no reply: call the same again to ask those. {then}"
+    elif trouble:
+        then = f"Ask bad replies anew:  --again {next(iter(trouble))}. {then}"
+    answers.print_facts(facts, False, then)

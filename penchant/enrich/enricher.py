@@ -274,5 +274,8 @@ def _planned(
         usd_most=counting.usd_most,
         rule=counting.rule,
         leaves=leaving(prompt, model),
+        asks=model.where,
+        pictures=counting.pictures,
+        picture_tokens=counting.squares * counting.price.picture if counting.price else 0,
         truncated={name: counts[name] for name in ("cut_texts", "cut_tokens", "left_out") if counts[name]},
     )

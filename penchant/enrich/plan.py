@@ -23,7 +23,7 @@ FRAME = 8  # tokens that a server puts around a message
 class Plan:
     """calls: questions to ask; cached: those that the store answers; tokens by `lm.tokens` unless learnt says that the
     store's own calls corrected them. usd: expected; usd_most: if every answer were as long as it may be; both None where
-    no price is known. leaves: what personal text would go to which address; "" where nothing leaves this process or
+    no price is known; nothing is repeated. asks: the server's address, "" for what answers in this process. leaves: what personal text would go to which address; "" where nothing leaves this process or
     machine. stages: the same by prompt, where one needs another.
     """
 
@@ -38,6 +38,9 @@ class Plan:
     usd_most: float | None
     rule: str
     leaves: str
+    asks: str = ""
+    pictures: int = 0
+    picture_tokens: int = 0
     truncated: dict[str, int] = field(default_factory=dict)
     stages: tuple[Plan, ...] = ()
 
@@ -50,7 +53,7 @@ class Counting:
 
     def __init__(self, of: LanguageModel, price: Price | None, calls: Calls, label: str) -> None:
         self.of, self.price = of, price
-        self.asked = self.tokens_in = self.tokens_out = self.most_out = self.pictures = 0
+        self.asked = self.tokens_in = self.tokens_out = self.most_out = self.pictures = self.squares = 0
         self.ratio, self.length = _learnt(calls, of.name, label)
 
     @property
@@ -77,6 +80,8 @@ class Counting:
             out = self.length or request.max_tokens // 2
             self.asked += 1
             self.pictures += len(request.images)
+            # A square of 512 pixels counts once, as in `Endpoint.maximum`.
+            self.squares += len(request.images) * (-(-request.picture_size // 512)) ** 2
             self.tokens_in += round(self.ratio * (tokens.count(request.system) + tokens.count(request.user) + FRAME))
             self.tokens_out += out
             self.most_out += request.max_tokens
@@ -87,11 +92,11 @@ class Counting:
 
     @property
     def usd(self) -> float | None:
-        return None if self.price is None else self.price.usd(self.tokens_in, self.tokens_out, self.pictures)
+        return None if self.price is None else self.price.usd(self.tokens_in, self.tokens_out, self.squares)
 
     @property
     def usd_most(self) -> float | None:
-        return None if self.price is None else self.price.usd(self.tokens_in, self.most_out, self.pictures)
+        return None if self.price is None else self.price.usd(self.tokens_in, self.most_out, self.squares)
 
     @property
     def rule(self) -> str:

@@ -127,7 +127,7 @@ def _folder() -> Path:
 
 def _parse(name: str, text: str) -> Prompt:
     def bad(what: str) -> BadSetting:
-        return BadSetting(f"prompt {name}: {what}. Compare with the files in penchant/enrich/prompts")
+        return BadSetting(f"prompt {name}: {what}. Compare with one of ours:  {_folder() / 'item_motives.md'}")
 
     match = re.fullmatch(r"\+\+\+\n(.*?)\n\+\+\+\n+# system\n(.*?)\n# user\n(.*)", text.strip() + "\n", re.DOTALL)
     if match is None:
@@ -154,7 +154,7 @@ def _parse(name: str, text: str) -> Prompt:
     user = match.group(3).strip()
     slots = re.findall(r"{(\w+)}", user)
     if not set(slots) <= set(SLOTS):
-        raise bad(f"slots are {', '.join(SLOTS)}")
+        raise bad(f"it has the slot {{{min(set(slots) - set(SLOTS))}}}; slots are {', '.join(SLOTS)}")
     if set(slots) - {"category", "opening"} and not user.startswith("{opening}"):
         raise bad("its user part must begin with {opening}, which names the fence's number")
     wanted = {

@@ -173,7 +173,7 @@ class Purse:
                     raise BudgetSpent(
                         f"the budget of ${self.budget.usd:g} is used up: ${self.budget.spent:.4f} are spent, with "
                         f"{self.answered} answers in this run, and the next call could cost ${maximum:.4f}. What was "
-                        "answered is kept; call again to go on, with a larger --budget-usd"
+                        "answered is kept; a budget is for one run: call again to go on with another --budget-usd"
                     )
                 self._freed.clear()
                 await self._freed.wait()
