@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
-from operator import attrgetter
 
 from penchant.lm.findings import findings
 from penchant.lm.lexicon import HARD, Word, lexicon
@@ -27,14 +25,13 @@ _RUN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _FACES = "\U0001f300-\U0001faff\u2600-\u27bf\u2b50"
 _STOPS = r"[.!?…。！？]+|[,;:()\[\]|/\"“”«»–—•·、，；：（）]+|(?<= )-(?= )"
 _ALL = re.compile(rf"[{_RUN}]+|(?:[^\W_{_RUN}]|[{_MARKS}])+(?:['’](?:[^\W_{_RUN}])+)*|{_STOPS}|[{_FACES}]")
-_ROOT = attrgetter("root")
 _RUNS = re.compile(f"[{_RUN}]")
 # ASCII: what ends a sentence becomes a stop, what ends a clause a comma, every other mark a space.
 _MARKED: dict[int, str] = {at: " " for at in range(128) if not chr(at).isalnum() and chr(at) != "'"}
 _MARKED.update({ord(mark): "." if mark in "!?." else "," for mark in '!?.,;:()[]|/"'})
 
 FEW = 3  # fewer texts cannot repeat anything: their phrases are ranked by rarity
-COMMON = 1.5  # words of this rarity or less tell nothing in one text
+COMMON = 1.5  # words of this rarity or less, in every fourth text or more, tell nothing
 SEEDS = 32  # words that phrases are made of: those that tell most
 MOST_RARITIES = 200_000  # remembered at a time
 PRIOR = 10  # ordinary texts that the assumed shares count for, beside those that were seen
@@ -111,6 +108,11 @@ class Background:
         return rare
 
     @cached_property
+    def tells(self) -> dict[Word, bool]:
+        """Whether a word may stand in key phrases: no stop word, no opinion, and not in every fourth text."""
+        return _Tells(self)
+
+    @cached_property
     def _rarities(self) -> dict[str, float]:
         return {}
 
@@ -125,6 +127,20 @@ class Background:
         """Share of ordinary texts that touch each theme."""
         seen = self.themes or (0,) * len(lexicon().themes)
         return tuple((count + PRIOR * USUAL_THEME) / (self.texts + PRIOR) for count in seen)
+
+
+class _Tells(dict[Word, bool]):
+    """Worked out when a word is first asked for."""
+
+    def __init__(self, background: Background) -> None:
+        super().__init__()
+        self.background = background
+
+    def __missing__(self, word: Word) -> bool:
+        if len(self) > MOST_RARITIES:
+            self.clear()
+        tells = self[word] = word.content and -math.log(self.background.share(word)) > COMMON
+        return tells
 
 
 def surprise(count: float, texts: int, share: float) -> float:
@@ -163,12 +179,25 @@ def key_phrases(
     rarest words count, the more often said the better. told: roots of words that need not be said again.
     """
     few = len(texts) < FEW
-    telling = _telling(Counter(map(_ROOT, chain.from_iterable(texts))), len(texts), background)
+    tells = background.tells
+    places = [[at for at, word in enumerate(words) if tells[word]] for words in texts]
+    counts: Counter[str] = Counter()
+    for words, own in zip(texts, places, strict=True):
+        roots = [words[at].root for at in own]
+        counts.update(roots if few else set(roots))
+    telling = _telling(counts, len(texts), background)
     found: dict[str, Phrase] = {}
     for place, words in enumerate(texts):
-        _grams(words, telling, found, -1 if few else place)
+        _grams(words, places[place], telling, found, -1 if few else place)
+    for each, phrase in found.items():
+        if each in telling:
+            phrase.count = counts[each]
     ranked = sorted(
-        [(-_score(phrase, len(texts), background), name) for name, phrase in found.items() if few or phrase.count > 1]
+        [
+            (-(telling.get(name) or _score(phrase, len(texts), background)), name)
+            for name, phrase in found.items()
+            if few or phrase.count > 1
+        ]
     )
     chosen: list[Phrase] = []
     used: list[set[str]] = []
@@ -182,39 +211,41 @@ def key_phrases(
     return chosen
 
 
-def _telling(counts: Mapping[str, int], texts: int, background: Background) -> set[str]:
-    """The words (by root) that tell most, of which phrases are made. counts: how often each is said."""
-    known, scored = lexicon(), []
+def _telling(counts: Mapping[str, int], texts: int, background: Background) -> dict[str, float]:
+    """The words (by root) that tell most, of which phrases are made, and how much. counts: how often each is said."""
+    scored = []
     for each, count in counts.items():
-        if (count > 1 or texts < FEW) and known[each].content:
+        if texts < FEW:
+            scored.append(((1 + math.log(count)) * (background.rarity(each) - COMMON), each))
+        elif count > 1:
             rare = background.rarity(each)
-            score = count * (rare - COMMON) if texts < FEW else rare * surprise(count, texts, math.exp(-rare))
-            if score > 0:
-                scored.append((score, each))
-    return {each for _, each in sorted(scored)[-SEEDS:]}
+            scored.append((rare * surprise(count, texts, math.exp(-rare)), each))
+    return {each: score for score, each in sorted(scored)[-SEEDS:] if score > 0}
 
 
-def _grams(words: list[Word], telling: set[str], found: dict[str, Phrase], place: int) -> None:
-    """Counts runs of one to three such words; a stop word may stand in the middle of three. Once a place, but for -1."""
+def _grams(words: list[Word], own: list[int], telling: dict[str, float], found: dict[str, Phrase], place: int) -> None:
+    """Counts runs of one to three such words, which stand at `own`; a stop word may stand in the middle of three.
+
+    Each is counted once a place, but for place -1.
+    """
     last = len(words) - 1
-    for at, word in enumerate(words):
+    for at in own:
+        word = words[at]
         name = word.root
-        if name not in telling or not word.content:
+        if name not in telling:
             continue
-        alone = found.get(name)
-        if alone is None:
-            found[name] = Phrase([word], 1, place)
-        elif alone.place != place or place < 0:
-            alone.count += 1
-            alone.place = place
+        if name not in found:
+            found[name] = Phrase([word])
         if at == last:
             return
         second = words[at + 1]
-        if second.root in telling and second.content:
+        if second.content:
+            if second.root not in telling:
+                continue
             _count(found, f"{name} {second.root}", words, at, 2, place)
-        elif second.content or (second.sense is not None and second.sense.breaks >= HARD):
+        elif second.sense is not None and second.sense.breaks >= HARD:
             continue
-        if at + 1 < last and words[at + 2].root in telling and words[at + 2].content:
+        if at + 1 < last and words[at + 2].content and words[at + 2].root in telling:
             _count(found, f"{name} {second.root} {words[at + 2].root}", words, at, 3, place)
 
 
@@ -228,7 +259,7 @@ def _count(found: dict[str, Phrase], name: str, words: list[Word], at: int, long
 
 
 def _score(phrase: Phrase, texts: int, background: Background) -> float:
-    """What a phrase tells."""
+    """What a phrase of several words tells."""
     rare = [background.rarity(word.text) for word in phrase.words if word.content]
     mean = sum(rare) / len(rare)
     longer = 0.75 + 0.25 * len(rare)
