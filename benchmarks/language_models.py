@@ -96,8 +96,8 @@ def bare(server: Server, requests: list[Request]) -> None:
 
 
 def throughput(rounds: int) -> dict[str, float]:
-    """Whole runs of 64 x 30 calls, from the first line to the last, start-up included."""
-    latency, n = 0.2, WIDTH * 30
+    """Whole runs of 64 x 100 calls, from the first line to the last, start-up included."""
+    latency, n = 0.2, WIDTH * 100
     shares: dict[str, list[float]] = {"ours": [], "bare": []}
     with serve(latency=latency) as server:
         warm = list(questions(0, WIDTH))

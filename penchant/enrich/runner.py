@@ -195,7 +195,9 @@ class _Work:
 
     def _claimed(self, keys: list[str]) -> set[str] | None:
         """Of these questions, those that no other process is asking; None where nothing is paid and nobody claims."""
-        return self.calls.claim(keys) if self.lm.where and self.keep else None
+        if not (self.lm.where and self.keep):
+            return None
+        return self.calls.claim(keys) if keys else set()
 
     def _meanwhile(self, key: str) -> Kept | None:
         """The good answer that another process has got since this chunk was looked up."""
