@@ -919,7 +919,7 @@ def test_two_processes_at_one_store_lose_nothing_and_double_nothing(tmp_path: Pa
         ends = [one.communicate(timeout=60) for one in started]
         assert [one.returncode for one in started] == [0, 0], ends
         assert ends[0][0] == ends[1][0], "both made the same artefact"
-        asked = Counter(key for log in logs for key in log.read_text().split())
+        asked = Counter(key for log in logs if log.exists() for key in log.read_text().split())  # one may find all done
         assert max(asked.values()) <= 2
         data = world(users=60, items=40)
         alone = enrich.write(prompt, train_of(data), data.catalog, Toy(), Store(tmp_path / f"{prompt}-alone"))
