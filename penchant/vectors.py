@@ -59,9 +59,7 @@ class Vectors(Database):
             for h, c, v in zip(hashes, cut.tolist(), values, strict=True)
         ]
         with self.transaction() as db:
-            db.executemany(
-                "INSERT OR IGNORE INTO vectors (encoder, content, cut, vector) VALUES (?, ?, ?, ?)", rows
-            )
+            db.executemany("INSERT OR IGNORE INTO vectors (encoder, content, cut, vector) VALUES (?, ?, ?, ?)", rows)
 
     def __len__(self) -> int:
         with self.told() as db:
