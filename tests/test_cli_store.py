@@ -31,6 +31,8 @@ from penchant.store import Store
 from penchant.term_picture import drawn
 from penchant.texts import Provenance, Texts
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 Ask = Callable[..., Answer]
 COMMANDS = ("show", "diff", "gc", "forget")
 

@@ -27,6 +27,8 @@ from penchant.lm import Request
 from penchant.lm.connections import MOST_BODY, BadReply, Reader
 from penchant.lm.endpoint import Endpoint
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 BODY = b'{"choices": [{"message": {"content": "warm"}, "finish_reason": "stop"}]}'
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 QUESTIONS = [Request("", f"Question {n}") for n in range(10)]

@@ -41,6 +41,8 @@ from penchant.lm.replies import Answer, Description, Motives, Preference
 from penchant.lm.spending import Budget, Price, Prices
 from penchant.store import Store
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 KEY = "sk-loopback-71c93e5d0a"
 SYSTEM = (
     "You infer what somebody likes. Answer with one JSON object with these keys, in this order:\n"

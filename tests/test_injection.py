@@ -24,6 +24,8 @@ from penchant.data import Ids, Interactions
 from penchant.lm import Arrived, LanguageModel, Reply, Request
 from penchant.store import Store
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 USERS, ITEMS = 6, 5
 EVIL_USER, EVIL_ITEM = 2, 3
 WORDS = ("mug", "lamp", "kettle", "rug", "clock")

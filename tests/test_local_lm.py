@@ -26,6 +26,8 @@ from penchant.lm.local import TAKEN, Local, open_local
 from penchant.lm.replies import Summary
 from penchant.lm.wire import repaired
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 FAMILIES = ("llava", "qwen2", "qwen2.5", "qwen3")
 EVERY = [pytest.param(name, marks=() if name in ("llava", "qwen2.5") else pytest.mark.long) for name in FAMILIES]
 SYSTEM = "you describe products"

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from loopback import KINDS, Plan, Server, fault_of, outside, question_name, serve
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 SCHEMA = {
     "type": "object",
     "properties": {

@@ -36,6 +36,8 @@ from penchant.features import Features
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 DAY = timedelta(days=1)
 
 
