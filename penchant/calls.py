@@ -69,7 +69,10 @@ class Call:
 class Calls(Database):
     """The calls of a store's database."""
 
-    owner = f"{platform.node()}/{os.getpid()}"
+    @property
+    def owner(self) -> str:
+        """This process, as claims name it; asked when it is needed, because a process may have been forked since."""
+        return f"{platform.node()}/{os.getpid()}"
 
     def known(self, keys: Sequence[str]) -> dict[str, Kept]:
         """What is kept for these keys; unknown ones are left out."""
@@ -229,30 +232,6 @@ class Calls(Database):
     def __len__(self) -> int:
         with self.told() as db:
             return db.execute("SELECT count(*) FROM calls").fetchone()[0]
-
-    def drop(self, keys: Sequence[str]) -> int:
-        """Deletes calls, their mentions, and pictures that no other call shows; how many calls there were.
-
-        What is deleted is overwritten, in the log as well; where pages were split, `sweep.scrub` removes older copies.
-        """
-        gone = 0
-        with self.transaction() as db:
-            for some in _chunks(keys):
-                rows = [row for _, row in self._rows(some)]
-                marks = ",".join("?" * len(rows))
-                db.execute(f"DELETE FROM mentions WHERE call IN ({marks})", rows)
-                gone += db.execute(f"DELETE FROM calls WHERE id IN ({marks})", rows).rowcount
-        self._drop_pictures()
-        with self.told() as db:
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return gone
-
-    def _drop_pictures(self) -> None:
-        with self.transaction() as db:  # from beginning to end, because another process may show a picture meanwhile
-            hashes = {row[0].hex() for row in db.execute("SELECT hash FROM pictures")}
-            for call in self.read_all() if hashes else ():
-                hashes.difference_update(call.request["pictures"])
-            db.executemany("DELETE FROM pictures WHERE hash = ?", [(bytes.fromhex(h),) for h in hashes])
 
     def _rows(self, keys: Sequence[str]) -> list[tuple[str, int]]:
         marks = ",".join("?" * len(keys))

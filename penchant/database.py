@@ -47,8 +47,11 @@ class Database:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        with self.told():
+        try:
             self.connection = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self.error(str(error)) from None
+        with self.told():
             self._set_up()
 
     def close(self) -> None:
@@ -77,7 +80,7 @@ class Database:
     def told(self) -> Iterator[sqlite3.Connection]:
         """SQLite's errors as StoreError."""
         try:
-            yield getattr(self, "connection", None)  # type: ignore[misc]
+            yield self.connection
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise self.error(str(error)) from None
 

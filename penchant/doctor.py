@@ -46,11 +46,7 @@ def look(store: Path) -> dict[str, Any]:
 
 def ask(spec: str, store: Store) -> dict[str, str]:
     """Whether a language model answers one small question, and how fast. Raises LmError where it cannot be asked."""
-    model = (
-        lm.open(spec, store, retries=1, timeout=30.0)
-        if "://" in spec or spec[:7] == "openai:"
-        else lm.open(spec, store)
-    )
+    model = lm.open(spec, store, retries=1, timeout=30.0)
     started = time.perf_counter()
     if not model.where:
         return {"language model": f"{model.name}, in this process"}

@@ -195,12 +195,10 @@ def _one(
             raise BadSetting(
                 f'[inputs] {name}: who writes {source}? Add  lm = "extractive"  (rules, no language model) or  lm = "openai:MODEL"'
             )
-        settings: dict[str, Any] = {}
-        if "#" in spec.lm or spec.lm.startswith("openai:"):
-            settings = {"parallel": spec.parallel, "context": spec.context}
-        if spec.budget_usd is not None and settings:
-            settings["budget"] = Budget(spec.budget_usd)
-        model = lm.open(spec.lm, store, **{k: v for k, v in settings.items() if v is not None})
+        settings: dict[str, Any] = {"parallel": spec.parallel}
+        settings |= {} if spec.context is None else {"context": spec.context}
+        settings |= {} if spec.budget_usd is None else {"budget": Budget(spec.budget_usd)}
+        model = lm.open(spec.lm, store, **settings)
         made = enrich.write(source, train, data.catalog, model, store, _Steps(report), **how)
         if written is not None:
             written += [*made.stages, made]

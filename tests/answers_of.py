@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Answer"]
+import pytest
+
+from penchant.cli import main
+
+__all__ = ["Answer", "Ask", "asking"]
 
 
 @dataclass(frozen=True)
@@ -25,3 +31,23 @@ class Answer:
             raise AssertionError(f"{name} is no JSON")
 
         return json.loads(self.out, parse_constant=refuse)
+
+
+Ask = Callable[..., Answer]
+
+
+def asking(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *first: str) -> Ask:
+    """A call of the command line in this process, with `first` before the words that are given."""
+
+    def call(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["penchant", *first, *map(str, words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err)
+
+    return call

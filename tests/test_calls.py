@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_store import drop
 from toy_lm import contents
 
 from penchant.calls import Call, Calls, Mention
@@ -184,7 +185,7 @@ def test_what_is_dropped_leaves_no_byte_behind(tmp_path: Path) -> None:
     words = (b"LONGGONE", b"GONEUSER", b"ERRORGOES", b"PICTURETHATGOES", packed[0][:60], bytes.fromhex(gone.key))
     assert all(word in _bytes(tmp_path) for word in words)
     with Store(tmp_path).calls() as calls:
-        assert calls.drop([gone.key, key("nobody")]) == 1
+        assert drop(calls, [gone.key, key("nobody")]) == 1
         assert calls.read(gone.key) is None
         assert calls.of("user", "GONEUSER", asked_only=False) == []
         assert calls.picture(asked.pictures[0]) is None
@@ -198,7 +199,7 @@ def test_a_reply_that_was_replaced_leaves_no_byte_behind_either(tmp_path: Path) 
     with Store(tmp_path).calls() as calls:
         calls.put(call(status="refused", text="REFUSEDWORDS" * 9))
         calls.put(call(status="ok"))
-        calls.drop([key("a")])
+        drop(calls, [key("a")])
         assert b"REFUSEDWORDS" not in _bytes(tmp_path)
 
 
@@ -206,9 +207,9 @@ def test_a_picture_stays_while_another_call_shows_it(calls: Calls) -> None:
     asked = Request("you", "what?", (b"raw",))
     for name in "ab":
         calls.put(replace(call(name), request=asked.facts("toy", "1")), (), {asked.pictures[0]: b"raw"})
-    calls.drop([key("a")])
+    drop(calls, [key("a")])
     assert calls.picture(asked.pictures[0]) == b"raw"
-    calls.drop([key("b")])
+    drop(calls, [key("b")])
     assert calls.picture(asked.pictures[0]) is None
 
 

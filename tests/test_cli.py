@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,11 @@ import numpy as np
 import polars as pl
 import pytest
 import tomli_w
-from answers_of import Answer
+from answers_of import Answer, Ask, asking
 from PIL import Image
 
 from penchant import folder, runs, shop
 from penchant.catalog import Catalog
-from penchant.cli import main
 from penchant.data import Dataset, Ids
 
 COMMAND = [sys.executable, "-c", "from penchant.cli import main; main()"]
@@ -39,27 +37,13 @@ HOSTILE_ID = "p\n\"'<b>[red]"
 HOSTILE_TITLE = "<script>alert(1)</script>[bold red]\x1b[31mNice\x1b[0m\nlamp\r\t[/bold]\u202e & more"
 
 
-Ask = Callable[..., Answer]
-
-
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kept: Path) -> Ask:
     """Call the command with these arguments."""
     monkeypatch.setenv("PENCHANT_STORE", str(kept))
     monkeypatch.delenv("PENCHANT_DATA", raising=False)
 
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["penchant", *map(str, words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err)
-
-    return call
+    return asking(capsys, monkeypatch)
 
 
 def process(*words: object, **environment: str) -> Answer:

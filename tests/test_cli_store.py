@@ -13,19 +13,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_store
-from answers_of import Answer
+from answers_of import Answer, Ask, asking
 from PIL import Image
-from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, word
+from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, drop, word
 
 from penchant.calls import Call, Mention
-from penchant.cli import main
 from penchant.data import Ids
 from penchant.store import Store
 from penchant.term_picture import drawn
@@ -33,7 +31,6 @@ from penchant.texts import Provenance, Texts
 
 pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
 
-Ask = Callable[..., Answer]
 COMMANDS = ("show", "diff", "gc", "forget")
 
 HOSTILE = '</pre><script>alert(1)</script>[bold red]\x1b[31mNice\x1b[0m\x07\u202e & "more" {{ 7 * 7 }}\u2066'
@@ -58,18 +55,7 @@ def ask(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PENCHANT_STORE", str(full[0].path))
 
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["penchant", *map(str, words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err)
-
-    return call
+    return asking(capsys, monkeypatch)
 
 
 @pytest.fixture
@@ -528,7 +514,7 @@ def test_gc_removes_paid_calls_only_when_told(ask: Ask, own: Store) -> None:
 
 def test_a_text_whose_question_is_gone_says_so(ask: Ask, own: Store, full: tuple[Store, Shelved]) -> None:
     with own.calls() as calls:
-        calls.drop([call.key for call in calls.of("user", "uma1")])
+        drop(calls, [call.key for call in calls.of("user", "uma1")])
     said = ask("show", full[1].motives, "--id", "uma1")
     assert said.code == 0
     assert "not kept any more" in said.out

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answers_of import Answer
+from answers_of import Ask, asking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_lm import THOUGHT, Toy, catalog, contents, review, title, world
@@ -23,7 +23,6 @@ from toy_lm import THOUGHT, Toy, catalog, contents, review, title, world
 from penchant import encode, enrich, folder, inputs, recipe
 from penchant import split as splits
 from penchant.catalog import Catalog, Pictures
-from penchant.cli import main
 from penchant.data import Dataset, Ids, Interactions
 from penchant.enrich import runner
 from penchant.enrich.material import Material
@@ -935,8 +934,6 @@ def test_two_processes_at_one_store_lose_nothing_and_double_nothing(tmp_path: Pa
 
 # the command line
 
-Ask = Callable[..., Answer]
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -951,18 +948,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sto
     monkeypatch.setenv("PENCHANT_STORE", str(store.path))
     monkeypatch.delenv("PENCHANT_DATA", raising=False)
 
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["penchant", "enrich", *map(str, words)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err)
-
-    return call
+    return asking(capsys, monkeypatch, "enrich")
 
 
 SPLITS: tuple[tuple[str, recipe.SplitSpec], ...] = (

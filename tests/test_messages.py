@@ -6,25 +6,18 @@ import re
 import shlex
 import shutil
 import sqlite3
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
-from answers_of import Answer
+from answers_of import Answer, Ask, asking
 
 from penchant import folder, runs, shop
-from penchant.cli import main
 from penchant.data import Ids
 
 HOSTILE = "\x1b[31mNice\x1b[0m \u202epmal"
-
-
-Ask = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +59,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pla
     monkeypatch.setenv("PENCHANT_STORE", str(place / "store"))
     monkeypatch.delenv("PENCHANT_DATA", raising=False)
 
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["penchant", *map(str, words)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code
-        said = capsys.readouterr()
-        return Answer(code, said.out, said.err)
-
+    call = asking(capsys, monkeypatch)
     if not (place / "popular-final").exists():
         for command in ("bpr.toml --out bpr", "popular.toml --out popular", "popular.toml --out popular --final"):
             answer = call("run", *command.split())

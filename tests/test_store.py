@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ import toy_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_encoder import Toy, toy_job
+from watching import watching
 
 from penchant import encode
 from penchant.cards import reference
@@ -475,18 +476,6 @@ def test_a_killed_save_leaves_whole_artefacts_or_none(tmp_path: Path) -> None:
             assert reference(store.load_features(ref)) == ref
 
 
-WATCHED: list[Callable[[], None]] = []  # what is asked at every touch of the file system; a hook cannot be taken out
-
-
-def _watch(event: str, _: object) -> None:
-    if WATCHED and event.partition(".")[0] in ("open", "os", "shutil"):
-        question = WATCHED.pop()  # so that asking does not ask
-        try:
-            question()
-        finally:
-            WATCHED.append(question)
-
-
 def test_at_no_moment_is_there_a_card_without_its_files(tmp_path: Path) -> None:
     """What a kill would leave at each step of saving: nothing, or what can be loaded whole."""
     store, seen, failures = Store(tmp_path), [], []
@@ -500,14 +489,10 @@ def test_at_no_moment_is_there_a_card_without_its_files(tmp_path: Path) -> None:
         except Exception as error:
             failures.append(error)
 
-    sys.addaudithook(_watch)
-    WATCHED.append(question)
-    try:
+    with watching(question):
         store.save_features(some_features())
         store.save_texts(Texts(Ids("user", ("u",)), ("words",), Provenance("toy")))
         store.save_features(some_features(seed=1))
-    finally:
-        WATCHED.clear()
     assert not failures
     assert sorted(set(seen)) == [0, 1, 2, 3]
     assert len(seen) > 20

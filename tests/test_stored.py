@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,8 @@ import tiny_store
 import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, word
+from tiny_store import EACH, ITEMS, PRICE, USERS, Parrot, Shelved, drop, word
+from watching import watching
 
 from penchant import database, difference, encode, enrich, forgetting, garbage, questions, stored, sweep, unswept
 from penchant.calls import Call, Calls, Mention
@@ -586,18 +587,6 @@ def test_much_room_is_given_back_to_the_disk(tmp_path: Path) -> None:
     assert before > 2_000_000 > 10 * (tmp_path / "store.sqlite").stat().st_size
 
 
-WATCHED: list[Callable[[], None]] = []  # asked at every touch of the file system; a hook cannot be taken out
-
-
-def _watch(event: str, _: object) -> None:
-    if WATCHED and event.partition(".")[0] in ("open", "os", "shutil"):
-        question = WATCHED.pop()  # so that asking does not ask
-        try:
-            question()
-        finally:
-            WATCHED.append(question)
-
-
 def _whole(store: Store) -> int:
     for ref in store.refs():
         made = store.load_features(ref) if ref.startswith("features") else store.load_texts(ref)
@@ -618,12 +607,8 @@ def test_at_no_moment_of_cleaning_is_an_artefact_half_there(tmp_path: Path) -> N
             failures.append(error)
 
     found = garbage.find(store)
-    sys.addaudithook(_watch)
-    WATCHED.append(question)
-    try:
+    with watching(question):
         garbage.remove(store, found)
-    finally:
-        WATCHED.clear()
     assert not failures
     assert sorted(set(seen)) == [1, 2, 3, 4]
     assert len(seen) > 12
@@ -763,7 +748,7 @@ def test_pages_that_were_split_keep_no_copies(tmp_path: Path) -> None:
             key = f"{rng.randrange(16**64):064x}"
             calls.put_all([(replace(call(0), key=key, text=text), mentions, {})])
             if n % 10 == 9:
-                calls.drop([c.key for c in calls.read_all("ORDER BY random() LIMIT 2")])
+                drop(calls, [c.key for c in calls.read_all("ORDER BY random() LIMIT 2")])
     assert canary in everything(store)
     forgetting.forget(store, forgetting.find(store, "user", "Quzcanary-id"))
     assert canary not in everything(store)
@@ -853,7 +838,7 @@ def test_a_reader_in_the_way_leaves_a_mark_and_the_same_call_finishes(
 def test_cleaning_finishes_a_forgetting_that_was_cut_short(own: tuple[Store, Shelved]) -> None:
     store, _ = own
     with store.calls() as calls:
-        calls.drop([c.key for c in calls.of("user", "uma1", asked_only=False)])
+        drop(calls, [c.key for c in calls.of("user", "uma1", asked_only=False)])
     unswept.unswept(store).touch()
     garbage.remove(store, garbage.find(store))
     assert not unswept.unswept(store).exists()

@@ -6,7 +6,7 @@ Every user and item has a word of its own, which stands in everything written fr
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,13 @@ from PIL import Image, ImageDraw
 from toy_encoder import Toy
 
 from penchant import encode, enrich
+from penchant.calls import Calls
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, Interactions
 from penchant.lm import Arrived, LanguageModel, Reply, Request, wire_schema
 from penchant.lm.fence import blocks_of
 from penchant.store import Store
+from penchant.sweep import delete, shortly
 
 USERS, ITEMS = 6, 8
 EACH = 3  # choices of a user
@@ -157,3 +159,13 @@ def fill(store: Store, lm: Parrot | None = None) -> Shelved:
         vectors(item_motives, store),
         vectors(described, store),
     )
+
+
+def drop(calls: Calls, keys: Sequence[str]) -> int:
+    """Takes calls out of a store, as those who use `sweep` do; how many there were."""
+    before = len(calls)
+    with shortly(calls, keys) as db:
+        delete(db, "DELETE FROM calls WHERE key IN ({})", keys)
+    with calls.told() as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return before - len(calls)

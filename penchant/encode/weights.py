@@ -14,7 +14,7 @@ from pathlib import Path
 from penchant.data import digest
 from penchant.errors import BadModel, BadSetting, MissingExtra, MissingFile, PenchantError, near
 
-__all__ = ["Weights", "bundled", "device", "find", "fitting", "loading"]
+__all__ = ["Weights", "bundled", "device", "find", "fitting", "loading", "quiet"]
 
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")  # what a model needs; other exports of it are not fetched
 EXPORTS = ("onnx", "openvino", "coreml")
@@ -117,16 +117,12 @@ def device() -> str:
 
 
 @contextmanager
-def loading(weights: Weights, extra: str, what: str) -> Iterator[None]:
-    """Around imports and loading: no progress bars or notes of the libraries, and their errors in our words.
-
-    what: texts or pictures. Raises MissingExtra when a library is missing, BadModel when the folder cannot be loaded,
-    BadSetting when that is because it is a model of another kind.
-    """
+def quiet(who: str, extra: str) -> Iterator[None]:
+    """Around imports and loading: no progress bars or notes of the libraries. Raises MissingExtra where one is missing."""
     try:
         from transformers.utils import logging
     except ImportError:
-        raise MissingExtra(f"encoder {weights.name}", extra) from None
+        raise MissingExtra(who, extra) from None
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -134,16 +130,28 @@ def loading(weights: Weights, extra: str, what: str) -> Iterator[None]:
         yield
     except ImportError as error:
         if error.name in ("transformers", "sentence_transformers", "torch", "tokenizers"):
-            raise MissingExtra(f"encoder {weights.name}", extra) from None
-        raise _unloadable(weights, error, what) from error
-    except PenchantError:
+            raise MissingExtra(who, extra) from None
         raise
-    except Exception as error:  # the libraries raise everything from KeyError to their own Rust errors here
-        raise _unloadable(weights, error, what) from error
     finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def loading(weights: Weights, extra: str, what: str) -> Iterator[None]:
+    """`quiet`, with the libraries' errors in our words. what: texts or pictures.
+
+    Raises MissingExtra when a library is missing, BadModel when the folder cannot be loaded, BadSetting when that is
+    because it is a model of another kind.
+    """
+    try:
+        with quiet(f"encoder {weights.name}", extra):
+            yield
+    except PenchantError:
+        raise
+    except Exception as error:  # the libraries raise everything from KeyError to their own Rust errors here
+        raise _unloadable(weights, error, what) from error
 
 
 def _unloadable(weights: Weights, error: Exception, what: str) -> PenchantError:

@@ -66,7 +66,7 @@ def write(
 def plan(
     prompt: str, train: Interactions | None, catalog: Catalog, lm: LanguageModel | str, store: Store, **how: Any
 ) -> Plan:
-    """What `write` would ask, and what it would cost; nobody is asked and nothing is written."""
+    """What `write` would ask, and what it would cost; nobody is asked, and nothing is written but an empty store."""
     return _enricher(train, catalog, lm, store, None, how).plan(prompts.read(prompt))
 
 

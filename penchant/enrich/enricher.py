@@ -48,7 +48,7 @@ class Enricher:
         """Asks what is missing and saves the texts."""
         self.store.ready()
         stages: list[Written] = []
-        result, made_by, parents, seen = self._answered(prompt, self.lm, stages, keep=True)
+        result, source = self._answered(prompt, stages, keep=True)
         if not result.counts["asked"]:
             raise MissingInput(
                 f"{prompt.name}: there is nothing to ask about: nobody here has a history or a text that it could show"
@@ -59,18 +59,10 @@ class Enricher:
                 f"{prompt.name}: none of {result.counts['asked']} questions was answered; {status}, e.g. {key}: {error}. "
                 "Look at one reply:  penchant show calls --id " + key
             )
-        return self._saved(prompt, result, made_by, parents, seen, stages)
+        return self._saved(prompt, result, source, stages)
 
-    def _saved(
-        self,
-        prompt: Prompt,
-        result: Result,
-        made_by: str,
-        parents: tuple[str, ...],
-        seen: str | None,
-        stages: list[Written],
-    ) -> Written:
-        texts = Texts(result.ids, result.values, Provenance(made_by, parents, seen, result.cost))
+    def _saved(self, prompt: Prompt, result: Result, source: Provenance, stages: list[Written]) -> Written:
+        texts = Texts(result.ids, result.values, source)
         result.counts["answered"] = len(result.replies)  # of a recurrent prompt, each person counts once
         counts = {name: count for name, count in sorted(result.counts.items()) if count}
         part = self.how.limit is not None or self.only is not None
@@ -86,21 +78,19 @@ class Enricher:
     def plan(self, prompt: Prompt) -> Plan:
         """What would be asked; words of a usual length stand in for answers that later prompts would show."""
         stages: list[Plan] = []
-        self._answered(prompt, self.lm, stages, keep=False)
+        self._answered(prompt, stages, keep=False)
         last = stages.pop()
         return replace(last, stages=tuple(stages))
 
     # ---- the way to the answers
 
-    def _answered(
-        self, prompt: Prompt, lm: LanguageModel, stages: list[Any], keep: bool
-    ) -> tuple[Result, str, tuple[str, ...], str | None]:
-        """Answers of a prompt and of those that it builds on; who made them; what they were made from; the hash of the
-        interactions that they, or what they were made from, may show."""
+    def _answered(self, prompt: Prompt, stages: list[Any], keep: bool) -> tuple[Result, Provenance]:
+        """Answers of a prompt, by way of those that it builds on, and where they come from: that is the train part, too,
+        where only what they were made from has seen it."""
         stage_prompts = self._needed(prompt)
         for needed in (prompt, *stage_prompts.values()):
             check(needed, self.catalog, self.train)  # all of it before the first question
-        model = lm.reading(self._corpus(prompt))
+        model = self.lm.reading(self._corpus(prompt))
         space = room(prompt, model)
         only = self._rows(prompt, space)
         given = {
@@ -136,7 +126,8 @@ class Enricher:
         made_by = f"enrich:{prompt.name}@{digest(*built, *how)[:12]}/{model.name}{revision}"
         parents = (self.catalog.hash, *(part.ref for part in given.values() if part.ref))
         personal = prompt.personal or any(part.texts.source.interactions for part in given.values())
-        return result, made_by, parents, self.train.hash if personal and self.train is not None else None
+        seen = self.train.hash if personal and self.train is not None else None
+        return result, Provenance(made_by, parents, seen, result.cost)
 
     def _needed(self, prompt: Prompt) -> dict[str, Prompt]:
         """The prompts whose answers this one builds on, by what it takes from them.
@@ -185,15 +176,15 @@ class Enricher:
     def _stage(self, prompt: Prompt, only: frozenset[int] | None, stages: list[Any], keep: bool) -> _Given:
         """An earlier prompt's answers, saved as an artefact of their own."""
         inner = replace(self, how=replace(self.how, limit=None, through=False, items=None), only=only)
-        result, made_by, parents, seen = inner._answered(prompt, self.lm, stages, keep)
-        ref, texts = "", Texts(result.ids, result.values, Provenance("plan", interactions=seen))
+        result, source = inner._answered(prompt, stages, keep)
+        ref, texts = "", Texts(result.ids, result.values, source)
         if keep and result.replies:  # without any answer the later prompt does without
-            written = inner._saved(prompt, result, made_by, parents, seen, [])
+            written = inner._saved(prompt, result, source, [])
             stages.append(written)
             ref, texts = written.ref, written.texts
         answers = {row: prompt.reply.model_validate_json(text) for row, text in result.replies.items()}
         if prompt.of == "interaction":
-            rows = Lines(self.catalog, self.train, prompt.limits, None).reviewed
+            rows = result.material.reviewed
             answers = {int(rows[place]): answer for place, answer in answers.items()}
         return _Given(ref, texts, answers)
 

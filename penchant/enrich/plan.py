@@ -12,6 +12,7 @@ from penchant.calls import Calls
 from penchant.enrich.prompt import Prompt
 from penchant.lm import Answer, Arrived, LanguageModel, Reply, Request, tokens, wire_schema
 from penchant.lm.spending import Price
+from penchant.lm.stand_in import StandIn
 
 __all__ = ["Counting", "Plan", "leaving"]
 
@@ -21,10 +22,11 @@ FRAME = 8  # tokens that a server puts around a message
 
 @dataclass(frozen=True)
 class Plan:
-    """calls: questions to ask; cached: those that the store answers; tokens by `lm.tokens` unless learnt says that the
-    store's own calls corrected them. usd: expected; usd_most: if every answer were as long as it may be; both None where
-    no price is known; nothing is repeated. asks: the server's address, "" for what answers in this process. leaves: what personal text would go to which address; "" where nothing leaves this process or
-    machine. stages: the same by prompt, where one needs another.
+    """calls: questions to ask; cached: those that the store answers. Tokens are counted by `rule`.
+
+    usd: expected; usd_most: if every answer were as long as it may be; both where nothing has to be repeated, and None where
+    no price is known. asks: the server's address, "" for what answers in this process. leaves: what personal text would
+    go to which address; "" where nothing leaves this machine. stages: the same by prompt, where one needs another.
     """
 
     prompt: str
@@ -48,29 +50,14 @@ class Plan:
         return asdict(self)
 
 
-class Counting:
+class Counting(StandIn):
     """Stands in for a model: counts what it would be asked and answers with words of a usual length."""
 
     def __init__(self, of: LanguageModel, price: Price | None, calls: Calls, label: str) -> None:
-        self.of, self.price = of, price
+        super().__init__(of)
+        self.price = price
         self.asked = self.tokens_in = self.tokens_out = self.most_out = self.pictures = self.squares = 0
         self.ratio, self.length = _learnt(calls, of.name, label)
-
-    @property
-    def name(self) -> str:
-        return self.of.name
-
-    @property
-    def revision(self) -> str:
-        return self.of.revision
-
-    @property
-    def context(self) -> int:
-        return self.of.context
-
-    @property
-    def where(self) -> str:
-        return ""
 
     def reading(self, corpus: Iterable[str]) -> LanguageModel:
         return self

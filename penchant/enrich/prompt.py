@@ -149,7 +149,7 @@ def _parse(name: str, text: str) -> Prompt:
         if key not in {f.name for f in fields(Limits)}:
             raise UnknownKey(f"prompt {name} [limits]", key, [f.name for f in fields(Limits)])
     reply = getattr(replies, str(head["reply"]), None) if head["reply"] in replies.__all__ else None
-    if reply is None or reply in (replies.Answer, replies.Aspect, replies.Attribute):
+    if reply is None or not issubclass(reply, replies.Answer) or reply is replies.Answer:
         raise bad(f"reply = {head['reply']!r} is not one of the types in penchant/lm/replies.py")
     user = match.group(3).strip()
     slots = re.findall(r"{(\w+)}", user)

@@ -2,8 +2,7 @@
 once, and every reply is committed in the moment it arrives.
 
 `answers` is a pure function of a batch (given a model and a store): however the questions are cut into batches, the answers
-are the same. One machine gives it everything as one stream; a cluster engine gives it a partition at a time, each with a
-store of its own to be merged later.
+are the same. One machine gives it everything as one stream; a cluster engine can give it a partition at a time.
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ GATHER, WHILE = 256, 0.5  # are committed so many at a time, or after so many se
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of one question. answer, and the same as JSON: None and "" for a bad reply. cached: it was not asked now; tokens and dollars are what
-    it cost when it was. dropped: aspects whose evidence was not in the review."""
+    """What became of one question. answer, reply: the typed answer, and the same as JSON; None and "" for a bad reply.
+    cached: it was not asked now; tokens and dollars are what it cost when it was. dropped: aspects whose evidence was not
+    in the review."""
 
     question: Question
     key: str

@@ -142,7 +142,8 @@ def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageMode
 
     "openai:MODEL", or "http://HOST/v1#MODEL" for any server that speaks the same way; "local:FOLDER", a Hugging Face
     model; "extractive", rules without any language model; "replay" or "replay:MODEL", what `store` has kept.
-    settings: those of `endpoint.Endpoint`, e.g. parallel=16, budget=Budget(5.0). Raises BadSetting for another spec.
+    settings: those of `endpoint.Endpoint`, e.g. parallel=16, budget=Budget(5.0); what answers in this process has no use
+    for them. Raises BadSetting for another spec.
     """
     from penchant.errors import BadSetting, near
 

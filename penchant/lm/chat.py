@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from penchant.catalog import open_picture
-from penchant.encode.weights import Weights
-from penchant.errors import BadModel, BadPicture, BadSetting, LmError, MissingExtra, PenchantError
+from penchant.encode.weights import Weights, quiet
+from penchant.errors import BadModel, BadPicture, BadSetting, LmError, PenchantError
 from penchant.lm import Request
 from penchant.lm.template import Template
 
@@ -48,30 +48,18 @@ class Prompt:
 
 @contextmanager
 def loading(name: str) -> Iterator[None]:
-    """Around imports and loading: no progress bars or notes of the libraries, and their errors in our words."""
+    """Around imports and loading: the libraries are quiet, and their errors are in our words."""
     try:
-        from transformers.utils import logging
-    except ImportError:
-        raise MissingExtra(f"language model {name}", EXTRA) from None
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
+        with quiet(f"language model {name}", EXTRA):
+            yield
     except PenchantError:
         raise
     except Exception as error:  # the libraries raise everything from KeyError to their own Rust errors here
-        if isinstance(error, ImportError) and error.name in ("transformers", "torch", "tokenizers"):
-            raise MissingExtra(f"language model {name}", EXTRA) from None
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadModel(
             f"language model {name} cannot be loaded: {first[:300]}. Is the folder whole? Models that bring their own "
             "code are not run. Save model and tokenizer into one folder once more, with save_pretrained."
         ) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 class Chat:

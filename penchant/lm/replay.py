@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penchant.errors import MissingInput, NotReplayed
-from penchant.lm import Arrived, LanguageModel, Reply, Request
+from penchant.lm import BAD, Arrived, LanguageModel, Reply, Request
+from penchant.lm.stand_in import StandIn
 from penchant.store import Store
 
 __all__ = ["Replay", "from_store"]
@@ -31,41 +32,24 @@ class Kept:
         return self
 
 
-@dataclass(frozen=True)
-class Replay:
-    """Stands in for a model under its name, so that every question has the key it had when the model was asked.
+class Replay(StandIn):
+    """A model's answers without the model. The runner looks into the store first; what is asked here has no answer there."""
 
-    The runner looks into the store first; whatever is asked here is therefore missing there, and refused.
-    """
-
-    of: LanguageModel
-    store: Store
-
-    @property
-    def name(self) -> str:
-        return self.of.name
-
-    @property
-    def revision(self) -> str:
-        return self.of.revision
-
-    @property
-    def context(self) -> int:
-        return self.of.context
-
-    @property
-    def where(self) -> str:
-        return ""
+    def __init__(self, of: LanguageModel, store: Store) -> None:
+        super().__init__(of)
+        self.store = store
 
     def answer(self, requests: Iterable[Request], arrived: Arrived | None = None) -> Iterator[Reply]:
-        """Raises NotReplayed for the first request; it names whom it was for and what differs from what was asked."""
+        """What was asked in vain is in vain again. Raises NotReplayed for the first question that never was asked; it
+        names whom it was for and what differs from what was asked."""
         for place, request in enumerate(requests):
             key = request.key(self.name, self.revision)
             with self.store.calls() as calls:
-                kept = calls.known([key]).get(key)
-            if kept is None:
+                kept = calls.read(key)
+            if kept is None or kept.status == "ok":
                 raise NotReplayed(self._miss(request))
-            reply = Reply("", None, "failed", error=kept.error, attempts=0)  # it was asked, and there was no answer
+            status = next(known for known in BAD if known == kept.status)
+            reply = Reply(kept.text, None, status, error=kept.error, attempts=0)
             if arrived is not None:
                 arrived(place, reply)
             yield reply
@@ -84,9 +68,8 @@ class Replay:
             if not same:
                 return f"{said}: store {self.store.path} holds no answer for it, from any model. {how}"
             nearest = min(same, key=lambda call: _distance(call.request, mine))
-            if all(nearest.request.get(name) == mine[name] for name in mine):
-                return f"{said}: it was asked, but never answered ({nearest.status}: {nearest.error}). {how}"
-        return f"{said}: the store has no answer to this question; the nearest kept one differs in {_differences(nearest.request, mine)}. {how}"
+        differs = _differences(nearest.request, mine)
+        return f"{said}: the store has no answer to this question; the nearest kept one differs in {differs}. {how}"
 
 
 def from_store(store: Store | None, model: str = "") -> Replay:

@@ -7,6 +7,7 @@ their first entries, because they are ranked.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -18,6 +19,7 @@ __all__ = [
     "Description",
     "Looks",
     "Motives",
+    "Part",
     "Preference",
     "Profile",
     "ReviewMotives",
@@ -31,17 +33,21 @@ Line = str
 """Text on one line: parsing makes single spaces of whatever spaces and breaks a model put in."""
 
 
-class Answer(BaseModel):
-    """Base of all replies. Strict: "3" is no number and null no text."""
+class Part(BaseModel):
+    """Base of replies and of what they are made of. Strict: "3" is no number and null no text."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
+
+class Answer(Part, ABC):
+    """Base of all replies."""
+
+    @abstractmethod
     def text(self) -> str:
         """What is encoded and shown; never the reasoning. Empty where the model had nothing to say."""
-        raise NotImplementedError
 
 
-class Attribute(Answer):
+class Attribute(Part):
     """One thing about an item that sways a choice: name "material", value "brushed steel"."""
 
     name: Line
@@ -94,7 +100,7 @@ class Preference(Answer):
         return self.preference
 
 
-class Aspect(Answer):
+class Aspect(Part):
     """Something praised or criticised; evidence is a verbatim span of the review."""
 
     aspect: Line
