@@ -451,6 +451,7 @@ def test_features_of_a_wrong_length_are_refused(ask: Ask, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_pictures_that_cannot_be_read_are_gaps_and_counted(ask: Ask, tmp_path: Path) -> None:
     """Cut short, no picture at all, and 20,000 pixels wide: none stops the encoding of the others."""
     keys = ["good", "cut", "text", "huge"]
@@ -529,6 +530,7 @@ def test_different_protocols_stand_in_no_table(ask: Ask, made: Path, tmp_path: P
     is_a_mistake(ask("compare", made / "bpr", tmp_path / "other"), "DifferentProtocols", "mask")
 
 
+@pytest.mark.long
 def test_mistakes_end_a_real_process_with_code_2(made: Path) -> None:
     answer = process("recommend", made / "bpr", "--user", "s0003")
     is_a_mistake(answer, "no user 's0003'")
@@ -662,6 +664,7 @@ def test_without_the_extras_the_missing_one_is_named(bare: Path, data: Path, tmp
     assert without_extras(bare, code, "encode", data, "--image", *kept).code == 0  # what needs no extra works
 
 
+@pytest.mark.long
 def test_without_the_extras_doctor_says_what_to_type(bare: Path) -> None:
     answer = without_extras(bare, "from penchant.cli import main; main()", "doctor", "--json")
     assert answer.code == 0, answer.err
@@ -669,6 +672,7 @@ def test_without_the_extras_doctor_says_what_to_type(bare: Path) -> None:
     assert "missing" in answer.json["extra [hf]"]
 
 
+@pytest.mark.long
 def test_without_the_extras_the_whole_package_is_imported(bare: Path) -> None:
     code = (
         "import penchant as pc; [getattr(pc, name) for name in pc.__all__]; import penchant.encode.text; print('fine')"

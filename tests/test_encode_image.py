@@ -21,6 +21,8 @@ from penchant.encode.image import Layout, VisionModel, open_image
 from penchant.errors import BadModel, BadPicture, BadSetting, MissingExtra, MissingFile
 from penchant.store import Store
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 
 def drawn(colour: str, shape: str = "square", ground: str = "white", size: tuple[int, int] = (160, 160)) -> Image.Image:
     picture = Image.new("RGB", size, ground)

@@ -16,6 +16,8 @@ from penchant import run as running
 from penchant.errors import BadSetting
 from penchant.store import Store
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 COMMAND = [sys.executable, "-m", "penchant"]
 RECIPE = """
 data = "shop"

@@ -17,6 +17,8 @@ from answers_of import Answer, Ask, asking
 from penchant import folder, runs, shop
 from penchant.data import Ids
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 HOSTILE = "\x1b[31mNice\x1b[0m \u202epmal"
 
 

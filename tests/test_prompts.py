@@ -29,7 +29,7 @@ PROMISED = (
     "preference_step",
     "user_profile",
 )
-REPLIES = [getattr(replies, name) for name in replies.__all__ if name not in ("Answer", "Aspect", "Attribute")]
+REPLIES = [getattr(replies, name) for name in replies.__all__ if name not in ("Answer", "Part", "Aspect", "Attribute")]
 
 
 # the files

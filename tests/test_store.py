@@ -381,6 +381,7 @@ def committed(folder: Path) -> int:
         return len(vectors)
 
 
+@pytest.mark.long
 def test_killed_again_and_again_an_encode_repeats_at_most_a_batch_and_ends_the_same(tmp_path: Path) -> None:
     n, folder, log = 1500, tmp_path / "killed", tmp_path / "log"
     undisturbed = encode.texts(*toy_job(n), Store(tmp_path / "whole"))
@@ -426,6 +427,7 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
     assert len(Store(tmp_path / "shared").refs()) == 1
 
 
+@pytest.mark.long
 def test_many_processes_make_a_new_store_at_once(tmp_path: Path) -> None:
     workers = [start("open", tmp_path) for _ in range(4)]
     for worker in workers:
@@ -460,6 +462,7 @@ def test_what_another_process_has_encoded_meanwhile_is_not_encoded_again(tmp_pat
     assert features.hash == encode.texts(*toy_job(700), Store(tmp_path / "alone")).hash
 
 
+@pytest.mark.long
 def test_a_killed_save_leaves_whole_artefacts_or_none(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for _ in range(3):
