@@ -37,10 +37,10 @@ from penchant.batches import Pairs
 from penchant.data import Ids, Interactions
 from penchant.errors import MissingFile
 from penchant.features import Features
+from penchant.hops import Hops
 from penchant.models.bpr import Bpr
 from penchant.models.lightgcn import LightGcn
 from penchant.models.vbpr import Vbpr
-from penchant.nn import Hops
 from penchant.ranking import Task, evaluate
 from penchant.scorers import Factors
 from penchant.store import Store

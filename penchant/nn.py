@@ -1,23 +1,23 @@
-"""Shared blocks: tables, trained whole or by rows, sparse propagation, and EmbeddingNet."""
+"""Shared blocks: tables, trained whole or by rows, EmbeddingNet, and the momentum teacher."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import sparse
 from torch import nn
+from torch.func import functional_call
 
 from penchant import machine
 from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
 from penchant.scorers import Factors, fold_in
 
-__all__ = ["ByRows", "Embedded", "EmbeddingNet", "Hops", "factors", "frozen_product", "pick", "propagate", "table"]
+__all__ = ["ByRows", "Embedded", "EmbeddingNet", "Momentum", "factors", "frozen_product", "pick", "table"]
 
 
 class ByRows(nn.Parameter):
@@ -56,78 +56,23 @@ def frozen_product(f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return _FrozenProduct.apply(f, w) if f.device.type == "cpu" else f.detach() @ w.T
 
 
-class Hops(nn.Module):
-    """A symmetric sparse matrix A (N, N) whose product with a table is a weighted bag of rows.
-
-    `embedding_bag` is several times faster on a CPU than a sparse product; because A equals its transpose the backward
-    pass is the same product, so `propagate` supplies it by hand instead of leaving it to autograd.
-    """
-
-    columns: torch.Tensor
-    starts: torch.Tensor
-    weights: torch.Tensor
-
-    def __init__(self, matrix: sparse.csr_matrix) -> None:
-        super().__init__()
-        matrix = matrix.tocsr()
-        matrix.sort_indices()
-        index = np.int32 if matrix.nnz < 2**31 and max(matrix.shape) < 2**31 else np.int64
-        self.register_buffer("columns", torch.from_numpy(matrix.indices.astype(index)), persistent=False)
-        self.register_buffer("starts", torch.from_numpy(matrix.indptr.astype(index)), persistent=False)
-        self.register_buffer("weights", torch.from_numpy(matrix.data.astype(np.float32)), persistent=False)
-
-    def hop(self, x: torch.Tensor) -> torch.Tensor:
-        """A x. (N, d) -> (N, d)"""
-        return F.embedding_bag(
-            self.columns, x, self.starts, mode="sum", per_sample_weights=self.weights, include_last_offset=True
-        )
-
-    @staticmethod
-    def bipartite(train: Interactions) -> Hops:
-        """D^-1/2 [[0, R], [R', 0]] D^-1/2 over users, then items.  (LightGCN, eq. 8)"""
-        r = train.matrix()
-        r.data /= np.sqrt(np.diff(r.indptr).repeat(np.diff(r.indptr)))
-        r.data /= np.sqrt(np.bincount(r.indices, minlength=r.shape[1]))[r.indices]
-        return Hops(sparse.bmat([[None, r], [r.T, None]], format="csr"))
-
-
-class _Layers(torch.autograd.Function):
-    """(I + A + ... + A^L) x by Horner's rule; A = A', so the gradient is the same polynomial of the gradient."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, hops: Hops, layers: int) -> torch.Tensor:
-        ctx.hops, ctx.layers = hops, layers  # type: ignore[attr-defined]
-        return _horner(x, hops, layers)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _horner(grads[0].contiguous(), ctx.hops, ctx.layers), None, None  # type: ignore[attr-defined]
-
-
-def _horner(x: torch.Tensor, hops: Hops, layers: int) -> torch.Tensor:
-    total = x
-    for _ in range(layers):
-        total = hops.hop(total).add_(x)
-    return total if layers else x.clone()
-
-
-def propagate(x: torch.Tensor, hops: Hops, layers: int) -> torch.Tensor:
-    """Sum over layers 0..L of A^l x. (N, d) -> (N, d); no intermediate layer is kept."""
-    return _Layers.apply(x, hops, layers)
-
-
 class Embedded(NamedTuple):
-    """All vectors of a net: users (U, d), items (I, d), and a bias per item (I,) if the model has one."""
+    """All vectors of a net: users (U, d), items (I, d), and a bias per item (I,) if the model has one.
+
+    parts: whatever else the net's own objective needs of the same pass, e.g. the table it began with.
+    """
 
     users: torch.Tensor
     items: torch.Tensor
     bias: torch.Tensor | None = None
+    parts: tuple[torch.Tensor, ...] = ()
 
 
 class EmbeddingNet(nn.Module, ABC):
     """A net whose score is the product of a user's and an item's vector, plus the item's bias.
 
-    A subclass writes `embed` and `objective`; a plug-in wraps one and adds its own terms on the same vectors.
+    A subclass writes `ground`, `embed` and `objective`. A plug-in is an EmbeddingNet too: it holds another, the backbone,
+    and adds its own terms to the objective on the same vectors.
     """
 
     def __init__(self, train: Interactions, l2: float = 0.0, negatives: int = 1) -> None:
@@ -135,12 +80,19 @@ class EmbeddingNet(nn.Module, ABC):
         self.pairs, self.l2, self.negatives = Pairs(train), l2, negatives
 
     @abstractmethod
-    def embed(self) -> Embedded:
-        """All vectors, differentiable."""
+    def ground(self) -> torch.Tensor:
+        """E^(0): the trained vectors that all others are made from, users first. (U + I, d)"""
+
+    @abstractmethod
+    def embed(self, ground: torch.Tensor | None = None) -> Embedded:
+        """All vectors, differentiable. ground: (U + I, d) in place of the net's own, e.g. with some rows masked."""
 
     @abstractmethod
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
         """The ranking loss of a batch given what `embed` returned. L2 is left to the optimiser (see train.py)."""
+
+    def forward(self) -> Embedded:
+        return self.embed()
 
     def loss(self, batch: Triples) -> torch.Tensor:
         return self.objective(batch, self.embed())
@@ -161,3 +113,33 @@ def factors(train: Interactions, vectors: Embedded) -> Factors:
     )
     x = train.matrix()
     return Factors(user, item, bias, fold_in(user, item, x), np.diff(x.indptr) > 0)
+
+
+class Momentum(nn.Module):
+    """A teacher: the exponential mean of a student's parameters, kept as buffers, out of reach of optimiser and L2.
+
+    t <- m t + (1 - m) s, begun as a copy of the student (He et al., "Momentum contrast", CVPR 2020, eq. 2).
+    """
+
+    def __init__(self, student: nn.Module, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.names = [name for name, _ in student.named_parameters()]
+        for name, value in student.named_parameters():
+            self.register_buffer(name.replace(".", "/"), value.detach().clone())
+
+    @property
+    def values(self) -> dict[str, torch.Tensor]:
+        """The teacher's parameters by the student's names."""
+        return {name: self.get_buffer(name.replace(".", "/")) for name in self.names}
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module) -> None:
+        """One step of the mean. Called before a batch rather than after the optimiser's step, which is the same."""
+        own = dict(student.named_parameters())
+        torch._foreach_lerp_(list(self.values.values()), [own[name].detach() for name in self.names], 1 - self.momentum)
+
+    @torch.no_grad()
+    def teach(self, student: nn.Module) -> Any:
+        """What the student's `forward` would give with the teacher's parameters."""
+        return functional_call(student, self.values)

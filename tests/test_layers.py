@@ -31,7 +31,7 @@ LAYERS: dict[str, str] = {
     "2": "store cards database vectors calls metrics report results compare page plots story table words "
     "stored questions difference gallery garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
-    "3 right": "scorers topk training model saved batches losses nn train row_adam machine checkpoint quantise",
+    "3 right": "scorers topk training model saved batches losses nn hops train row_adam machine checkpoint quantise",
     "4": "models/",
     "5": "ranking reasons tune",
     "6": "recipe misread inputs seeds run runs examples demo",
@@ -39,7 +39,16 @@ LAYERS: dict[str, str] = {
     "8": "__init__",  # the public face, which only its users import
 }
 
-TORCH = {"batches", "losses", "nn", "train", "row_adam", "machine", "checkpoint"}  # and everything in these folders:
+TORCH = {
+    "batches",
+    "losses",
+    "nn",
+    "hops",
+    "train",
+    "row_adam",
+    "machine",
+    "checkpoint",
+}  # and everything in these folders:
 TORCH_FOLDERS = ("encode", "models", "lm")
 
 NETWORK = {

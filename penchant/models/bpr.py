@@ -43,8 +43,13 @@ class BprNet(EmbeddingNet):
         self.user = table(len(train.users), model.dim, by_rows=True)  # (U, d)
         self.item = table(len(train.items), model.dim, by_rows=True)  # (I, d)
 
-    def embed(self) -> Embedded:
-        return Embedded(self.user, self.item)
+    def ground(self) -> torch.Tensor:
+        return torch.cat([self.user, self.item])
+
+    def embed(self, ground: torch.Tensor | None = None) -> Embedded:
+        if ground is None:
+            return Embedded(self.user, self.item)
+        return Embedded(ground[: len(self.user)], ground[len(self.user) :])
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
         u = pick(vectors.users, batch.user)  # (B, d)

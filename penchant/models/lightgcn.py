@@ -14,8 +14,9 @@ import torch
 from penchant import losses
 from penchant.batches import Triples
 from penchant.data import Interactions
+from penchant.hops import Hops, propagate
 from penchant.model import Model
-from penchant.nn import Embedded, EmbeddingNet, Hops, pick, propagate, table
+from penchant.nn import Embedded, EmbeddingNet, pick, table
 
 __all__ = ["LightGcn"]
 
@@ -46,8 +47,11 @@ class LightGcnNet(EmbeddingNet):
         self.e0 = torch.nn.Parameter(torch.cat([user.data, item.data]))  # (U + I, d)
         self.hops = Hops.bipartite(train)
 
-    def embed(self) -> Embedded:
-        e = propagate(self.e0, self.hops, self.layers)  # (U + I, d)
+    def ground(self) -> torch.Tensor:
+        return self.e0
+
+    def embed(self, ground: torch.Tensor | None = None) -> Embedded:
+        e = propagate(self.e0 if ground is None else ground, self.hops, self.layers)  # (U + I, d)
         return Embedded(e[: self.users], e[self.users :])
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
