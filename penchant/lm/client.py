@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,13 +132,13 @@ class Client:
 
     async def send(self, body: dict[str, Any]) -> Outcome:
         """One call, sent once."""
-        call = self._client.post("/chat/completions", body=body, cast_to=self._httpx.Response)
-        found = await self._answer(call)
+        raw = self._httpx.Response
+        found = await self._answer(lambda: self._client.post("/chat/completions", body=body, cast_to=raw))
         return found if isinstance(found, Outcome) else heard(found.content, self.at.secrets)
 
     async def models(self) -> tuple[str, ...] | Outcome:
         """The models that the server lists; an outcome where it does not, () where it lists them in a way of its own."""
-        found = await self._answer(self._client.get("/models", cast_to=self._httpx.Response))
+        found = await self._answer(lambda: self._client.get("/models", cast_to=self._httpx.Response))
         if isinstance(found, Outcome):
             return found
         with suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -148,11 +148,12 @@ class Client:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _answer(self, call: Awaitable[Any]) -> Any:
-        """The HTTP response, or what came instead of one."""
+    async def _answer(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """The HTTP response, or what came instead of one. The call begins where it is awaited, so that Ctrl-C before that
+        leaves none behind that was never begun."""
         try:
             async with asyncio.timeout(self.timeout):  # in all: a server that sends a byte now and then is stopped, too
-                return await call
+                return await call()
         except (TimeoutError, self._openai.APITimeoutError) as error:
             connecting = isinstance(error.__cause__, self._httpx.ConnectTimeout)
             if connecting:
