@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -624,16 +623,16 @@ def test_ending_in_the_middle_is_quiet(how: str) -> None:
     """Closed, interrupted by Ctrl-C, or left alone until Python ends: nothing is said about tasks or sockets."""
     with notes("slow") as server:
         command = [sys.executable, "-W", "error", "-c", ASKING, server.url, how]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Without a buffer of Python's own, which `communicate` would not look into.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         assert process.stdout is not None
-        first = os.read(process.stdout.fileno(), 3)  # past Python's buffer, which `communicate` does not look into
-        assert first == b"ok\n"
+        assert process.stdout.readline() == b"ok\n"
         if how == "interrupt":
             process.send_signal(signal.SIGINT)
         said, noise = process.communicate(timeout=30)
         assert process.returncode == 0
-        assert noise == ""
-        assert said.splitlines()[-1] == ("interrupted" if how == "interrupt" else "ok")
+        assert noise == b""
+        assert said.splitlines()[-1] == (b"interrupted" if how == "interrupt" else b"ok")
         asked = len(server.headers)
         time.sleep(0.3)
         assert len(server.headers) == asked < 200
