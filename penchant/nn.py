@@ -17,7 +17,7 @@ from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
 from penchant.scorers import Factors, fold_in
 
-__all__ = ["ByRows", "Embedded", "EmbeddingNet", "Momentum", "factors", "frozen_product", "pick", "table"]
+__all__ = ["ByRows", "Embedded", "EmbeddingNet", "Momentum", "factors", "frozen_product", "pick", "table", "tower"]
 
 
 class ByRows(nn.Parameter):
@@ -28,6 +28,15 @@ def table(rows: int, dim: int, by_rows: bool = False) -> nn.Parameter:
     """A trainable table (rows, dim), Xavier uniform as in the reference code of RLMRec and MMRec."""
     values = nn.init.xavier_uniform_(torch.empty(rows, dim))
     return ByRows(values) if by_rows else nn.Parameter(values)
+
+
+def tower(inputs: int, outputs: int) -> nn.Sequential:
+    """Linear, LeakyReLU, Linear, as wide in the middle as (inputs + outputs) / 2; Xavier weights (RLMRec's code)."""
+    hidden = (inputs + outputs) // 2
+    first, second = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
+    for layer in (first, second):
+        nn.init.xavier_uniform_(layer.weight)
+    return nn.Sequential(first, nn.LeakyReLU(), second)
 
 
 def pick(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -140,6 +149,6 @@ class Momentum(nn.Module):
         torch._foreach_lerp_(list(self.values.values()), [own[name].detach() for name in self.names], 1 - self.momentum)
 
     @torch.no_grad()
-    def teach(self, student: nn.Module) -> Any:
+    def teach(self, student: nn.Module, *asked: Any) -> Any:
         """What the student's `forward` would give with the teacher's parameters."""
-        return functional_call(student, self.values)
+        return functional_call(student, self.values, asked)

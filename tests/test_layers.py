@@ -31,7 +31,7 @@ LAYERS: dict[str, str] = {
     "2": "store cards database vectors calls metrics report results compare page plots story table words "
     "stored questions difference gallery garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
-    "3 right": "scorers topk training model saved batches losses nn hops train row_adam machine checkpoint quantise",
+    "3 right": "scorers topk training model saved batches losses nn hops plugin motivation train row_adam machine checkpoint quantise",
     "4": "models/",
     "5": "ranking reasons tune",
     "6": "recipe misread inputs seeds run runs examples demo",
