@@ -44,6 +44,8 @@ TORCH = {
     "losses",
     "nn",
     "hops",
+    "plugin",
+    "motivation",
     "train",
     "row_adam",
     "machine",
