@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from penchant.hops import Hops
 from penchant.nn import Embedded, EmbeddingNet, pick, tower
 from penchant.plugin import Texts, width
 
-__all__ = ["Encoders", "Interaction", "Motives", "Rows", "Side"]
+__all__ = ["Encoders", "Motives", "Side"]
 
 
 class Motives(NamedTuple):
@@ -26,7 +25,7 @@ class Motives(NamedTuple):
 class Side(nn.Module):
     """Users, or items: texts and prototypes. g: the text encoder, which both sides share."""
 
-    def __init__(self, texts: Texts, prototypes: int, g: nn.Module, dim: int) -> None:
+    def __init__(self, texts: Texts, prototypes: int, g: nn.Sequential, dim: int) -> None:
         super().__init__()
         self.texts, self.g = texts, g
         self.p = nn.Parameter(nn.init.xavier_uniform_(torch.empty(prototypes, dim)))  # (K, d)
@@ -55,17 +54,16 @@ class Encoders(nn.Module):
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """Of these users and of these items, all of which have texts."""
-        r = self.interaction(self.backbone.embed())
-        return Motives(r.users(user), self.users.z(user)), Motives(r.items(item), self.items.z(item))
+        return self.motives(self.backbone.embed(), user, item)
 
-    def interaction(self, e: Embedded) -> Interaction:
-        """Motivation from interactions, read off for the rows that are asked for."""
+    def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
+        """The same, read off these vectors."""
         if self.hops is None:
-            return Interaction(
-                lambda rows: self.users.mixed(pick(e.users, rows)), lambda rows: self.items.mixed(pick(e.items, rows))
-            )
-        r_users, r_items = self.over_edges(e, self.hops)
-        return Interaction(lambda rows: pick(r_users, rows), lambda rows: pick(r_items, rows))
+            r_user, r_item = self.users.mixed(pick(e.users, user)), self.items.mixed(pick(e.items, item))
+        else:
+            r_users, r_items = self.over_edges(e, self.hops)
+            r_user, r_item = r_users[user], r_items[item]
+        return Motives(r_user, self.users.z(user)), Motives(r_item, self.items.z(item))
 
     def over_edges(self, e: Embedded, hops: Hops) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors propagated over choices that weigh what both ends' motivations have in common. (U, d), (I, d)"""
@@ -77,13 +75,3 @@ class Encoders(nn.Module):
             x = hops.weigh(x, w / w.new_zeros(len(x)).index_add(0, hops.rows, w).clamp_min(1e-8)[hops.rows])
             total = total + x
         return total[:count] / self.layers, total[count:] / self.layers
-
-
-Rows = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Interaction(NamedTuple):
-    """r of rows of users, and of items. (B,) -> (B, d)"""
-
-    users: Rows
-    items: Rows

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import nn
 
+from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.errors import BadSetting, MissingInput
 from penchant.features import Features
 from penchant.model import Model
-from penchant.nn import EmbeddingNet
+from penchant.nn import EmbeddingNet, frozen_product
 
-__all__ = ["Crowd", "Texts", "backbone_of", "crowd", "sampled", "width"]
+__all__ = ["Texts", "backbone_of", "taken", "width"]
 
 
 class Texts(nn.Module):
@@ -50,37 +49,22 @@ class Texts(nn.Module):
         """The rows among these that have a text, repetitions kept. (B,) -> (<= B,)"""
         return rows[self.has[rows]]
 
-    def read(self, g: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-        """g of the texts of these rows; each different row goes through g once. (B,) -> (B, d)"""
-        distinct, place = torch.unique(rows, return_inverse=True)
-        return g(self.values[distinct])[place]
+    def read(self, g: nn.Sequential, rows: torch.Tensor) -> torch.Tensor:
+        """g of the texts of these rows, each named once. (B,) -> (B, d)"""
+        first, *rest = g
+        assert isinstance(first, nn.Linear)
+        found = frozen_product(self.values[rows], first.weight) + first.bias
+        for layer in rest:
+            found = layer(found)
+        return found
 
 
-def sampled(rows: torch.Tensor, count: int | None) -> torch.Tensor:
-    """`count` of these rows at random, without repetition, or all of them where there are not more or count is None."""
-    if count is None or len(rows) <= count:
-        return rows
-    return rows[torch.randperm(len(rows), device=rows.device)[:count]]
-
-
-class Crowd(NamedTuple):
-    """What rows are told from, as `losses.infonce` takes it. others: (K,) rows; of, place: where they are a sample."""
-
-    others: torch.Tensor
-    of: int | None
-    place: torch.Tensor | None
-
-
-def crowd(own: torch.Tensor, among: torch.Tensor, count: int | None) -> Crowd:
-    """Whom `own` (B,), which are among them, are told from: all of `among`, repetitions kept, or `count` different ones."""
-    if count is None or len(among) <= count:
-        return Crowd(among, None, None)
-    distinct = among.unique()
-    others = sampled(distinct, count).sort().values
-    if len(others) == len(distinct):
-        return Crowd(others, None, None)
-    at = torch.searchsorted(others, own).clamp(max=len(others) - 1)
-    return Crowd(others, len(distinct), torch.where(others[at] == own, at, -1))
+def taken(batch: Triples, count: int | None) -> Triples:
+    """`count` triples of a batch at random, or the batch."""
+    if count is None or len(batch) <= count:
+        return batch
+    some = torch.randperm(len(batch), device=batch.user.device)[:count]
+    return Triples(batch.user[some], batch.positive[some], batch.negative[some])
 
 
 def backbone_of(plugin: str, backbone: Model, train: Interactions) -> EmbeddingNet:

@@ -31,7 +31,7 @@ from penchant.models.sgl import Sgl
 from penchant.models.vbpr import Vbpr
 from penchant.motivation import Motives
 from penchant.nn import EmbeddingNet
-from penchant.plugin import crowd
+from penchant.plugin import taken
 from penchant.ranking import Task, evaluate
 from penchant.texts import Provenance
 from penchant.training import Training
@@ -88,16 +88,24 @@ def test_con_is_three_literal_terms() -> None:
     assert net.con(batch, vectors).item() == pytest.approx(terms.item(), abs=1e-4)
 
 
-def test_con_draws_the_same_in_the_mean() -> None:
-    """The sampled contrast estimates the sum over all different rows: its mean over draws is near the loss told from all."""
-    net: RlmrecNet = built(Rlmrec(LIGHT, contrast=20))
+def test_a_sampled_contrast_takes_some_triples_and_tells_them_from_each_other() -> None:
+    net: RlmrecNet = built(Rlmrec(LIGHT, contrast=15))
     whole = RlmrecNet(Rlmrec(LIGHT), net.backbone, net.users, net.items)
     whole.g = net.g
-    vectors, rows = net.embed(), net.users.rows
-    expected = whole.told(vectors.users, net.users, rows, rows).item()
-    draws = [net.told(vectors.users, net.users, rows, rows).item() for _ in range(300)]
-    assert np.mean(draws) == pytest.approx(expected, rel=0.01)
-    assert np.std(draws) > 0
+    batch, vectors = batch_of(net, 60), net.embed()
+    draws = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        some = taken(batch, 15)
+        pairs = set(zip(batch.user.tolist(), batch.positive.tolist(), batch.negative.tolist(), strict=True))
+        chosen = list(zip(some.user.tolist(), some.positive.tolist(), some.negative.tolist(), strict=True))
+        assert len(set(chosen)) == 15
+        assert set(chosen) <= pairs, "a user stays with her items"
+        torch.manual_seed(seed)
+        draws.add(round(net.con(batch, vectors).item(), 6))
+    assert len(draws) == 20
+    assert max(draws) < whole.con(batch, vectors).item(), "fewer to be told from"
+    assert taken(batch, 60) is batch
 
 
 def test_gen_reads_the_texts_of_masked_rows_off_the_graph() -> None:
@@ -135,25 +143,6 @@ def test_gen_masks_nothing_when_scores_are_made() -> None:
     assert len(few.embed().parts[-1]) == 1, "at least one row"
 
 
-# --- the crowd --------------------------------------------------------------------------------------------------------
-
-
-def test_a_crowd_holds_nobody_twice_and_knows_where_each_one_stands() -> None:
-    among = torch.tensor([5, 5, 9, 2, 7, 7, 7, 1])
-    assert torch.equal(crowd(among.unique(), among, None).others, among)
-    assert crowd(among.unique(), among, 5).of is None, "five different rows, of which five may be drawn"
-    for seed in range(20):
-        torch.manual_seed(seed)
-        own = among.unique()
-        others, of, place = crowd(own, among, 3)
-        assert of == 5
-        assert len(set(others.tolist())) == 3
-        assert place is not None
-        for row, at in zip(own, place, strict=True):
-            assert (at < 0) == (row not in others.tolist())
-            assert at < 0 or others[at] == row
-
-
 # --- LMMRec: prototypes -----------------------------------------------------------------------------------------------
 
 
@@ -171,14 +160,14 @@ def test_a_motivation_is_a_mixture_of_prototypes() -> None:
 def test_one_prototype_carries_nothing(reading: Any) -> None:
     """The same r for everybody teaches the backbone nothing: no gradient reaches E^(0) through r. Over edges, whose weights
     are then all alike, r is the plain mean of the neighbours, and there is a gradient."""
-    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=1, reading=reading, weight_itcm=0.0))
-    r = net.student.interaction(net.embed())
-    net.coordinated(batch_of(net), r, 0.2, False).backward()
+    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=1, reading=reading, weight_mcs=1.0, weight_itcm=0.0))
+    e = net.embed()
+    net.aligned(batch_of(net), e).backward()
     gradient = net.student.backbone.e0.grad
     if reading == "edge":
         assert gradient.abs().max() > 1e-4
         return
-    assert (r.users(net.users.rows) - net.student.users.p[0]).abs().max() < 1e-6
+    assert (net.student.users.mixed(e.users) - net.student.users.p[0]).abs().max() < 1e-6
     assert gradient is None or gradient.abs().max() < 1e-7
 
 
@@ -196,16 +185,16 @@ def test_over_edges_is_a_weighted_mean_of_neighbours() -> None:
         x = w / w.sum(dim=1, keepdim=True).clamp_min(1e-8) @ x
         layers.append(x)
     r = torch.stack(layers).mean(dim=0)
-    found = net.student.interaction(e)
-    assert torch.allclose(found.users(torch.arange(count)), r[:count], atol=1e-5)
-    assert torch.allclose(found.items(torch.arange(len(train.items))), r[count:], atol=1e-5)
+    found = net.student.motives(e, torch.arange(count), torch.arange(len(train.items)))
+    assert torch.allclose(found[0].r, r[:count], atol=1e-5)
+    assert torch.allclose(found[1].r, r[count:], atol=1e-5)
 
 
 # --- LMMRec: coordination ---------------------------------------------------------------------------------------------
 
 
 def test_coordination_is_three_literal_terms() -> None:
-    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, contrast=None))
+    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, weight_mcs=1.0, weight_itcm=0.0, contrast=None))
     batch, e = batch_of(net), net.embed()
     sides = net.student.users, net.student.items
     z_user, z_item = (side.g(side.texts.values) for side in sides)
@@ -215,17 +204,35 @@ def test_coordination_is_three_literal_terms() -> None:
     for column in (batch.positive, batch.negative):
         item = [int(i) for i in column if net.items.has[i]]
         terms = terms + literal(r_item[item], z_item[item], z_item[item], 0.2)
-    found = net.coordinated(batch, net.student.interaction(e), 0.2, False)
+    found = net.aligned(batch, e)
     assert found.item() == pytest.approx(terms.item(), abs=1e-4)
 
 
 def test_under_noise_the_loss_is_another_with_each_draw_and_near_the_clean_one() -> None:
-    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, contrast=None))
-    batch, r = batch_of(net), net.student.interaction(net.embed())
-    draws = {net.coordinated(batch, r, 1.0, True).item() for _ in range(20)}
+    settings = Lmmrec(LIGHT, prototypes=5, weight_mcs=0.0, weight_itcm=0.0, weight_robust=1.0)
+    noisy: LmmrecNet = built(settings)
+    clean: LmmrecNet = built(replace(settings, weight_robust=0.0, weight_mcs=1.0, temperature=1.0))
+    batch = batch_of(noisy)
+    draws = {noisy.aligned(batch, noisy.embed()).item() for _ in range(20)}
     assert len(draws) == 20
-    clean = net.coordinated(batch, r, 1.0, False).item()
-    assert np.mean(list(draws)) == pytest.approx(clean, rel=0.2)
+    assert np.mean(list(draws)) == pytest.approx(clean.aligned(batch, clean.embed()).item(), rel=0.2)
+
+
+def test_a_sampled_coordination_tells_different_rows_of_some_triples_from_each_other() -> None:
+    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, weight_mcs=1.0, weight_itcm=0.0, contrast=12))
+    batch, e = batch_of(net), net.embed()
+    torch.manual_seed(1)
+    some = taken(batch, 12)
+    sides = (net.student.users, e.users, some.user), (net.student.items, e.items, some.positive)
+    total = torch.zeros(())
+    for side, table, column in (*sides, (net.student.items, e.items, some.negative)):
+        rows = side.texts.those(column)
+        r, z, others = side.mixed(table[rows]), side.z(rows), side.z(rows.unique())
+        total = total + literal(r, z, others, 0.2)
+    torch.manual_seed(1)
+    assert net.objective(batch, e).item() - net.student.backbone.objective(batch, e).item() == pytest.approx(
+        total.item(), abs=1e-4
+    )
 
 
 def test_rows_without_a_text_take_no_part() -> None:
@@ -297,8 +304,8 @@ def test_softness_grows_over_the_first_epoch() -> None:
     net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5))
     total = len(net.pairs.rows)
     assert net.seen == 0
-    for _ in net.batches(np.random.default_rng(0), 64):
-        net.corresponding(_, net.student.interaction(net.embed()))
+    for batch in net.batches(np.random.default_rng(0), 64):
+        net.objective(batch, net.embed())
     assert net.seen == total
     assert "seen" in net.state_dict(), "a run that was killed goes on where it was"
 
@@ -367,7 +374,10 @@ def test_correspondence_is_not_inert() -> None:
         net.zero_grad()
         e = net.embed()
         if part == "itcm":
-            (net.model.weight_itcm * net.corresponding(batch, net.student.interaction(e))).backward()
+            only = replace(net.model, weight_mcs=0.0)
+            whole, net.model = net.model, only
+            net.aligned(batch, e).backward()
+            net.model = whole
             itcm = ground.grad.norm().item()
         else:
             net.student.backbone.objective(batch, e).backward()

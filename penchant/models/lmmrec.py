@@ -19,9 +19,9 @@ from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
-from penchant.motivation import Encoders, Interaction, Motives, Rows, Side
+from penchant.motivation import Encoders, Motives, Side
 from penchant.nn import Embedded, EmbeddingNet, Momentum
-from penchant.plugin import Texts, backbone_of, crowd, sampled
+from penchant.plugin import Texts, backbone_of, taken
 
 __all__ = ["Lmmrec"]
 
@@ -42,7 +42,8 @@ class Lmmrec(Model):
     correspondence "feature": softmax(z of the teacher) against softmax(z) over the vector's entries, as in IRLLRec's code.
     fuse "sum": scores are (e + z) . (e + z), else the backbone's alone and texts cost nothing when serving.
 
-    contrast: how many rows a row is told from, drawn anew in each step; None for all, the literal form.
+    contrast: text terms take so many triples of a batch, drawn anew in each step, and rows are told from each other; None:
+    the whole batch, and users told from all users, the literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
     Rows without a text are left out of both losses.
     """
@@ -107,60 +108,57 @@ class LmmrecNet(EmbeddingNet):
             users, items, *parts = vectors.parts
             vectors, e = vectors._replace(parts=tuple(parts)), Embedded(users, items)
         total = self.student.backbone.objective(batch, vectors)
-        r = self.student.interaction(e)
-        if model.weight_mcs:
-            total = total + model.weight_mcs * self.coordinated(batch, r, model.temperature, noise=False)
-        if model.weight_robust:
-            total = total + model.weight_robust * self.coordinated(batch, r, 1.0, noise=True)
-        if model.weight_itcm:
-            total = total + model.weight_itcm * self.corresponding(batch, r)
-        return total
-
-    def coordinated(self, batch: Triples, r: Interaction, temperature: float, noise: bool) -> torch.Tensor:
-        """L_mcs: users, chosen items, other items; means over the rows of the batch that have a text."""
-        user = self.users.those(batch.user)
-        chosen, other = (self.items.those(rows.reshape(-1)) for rows in (batch.positive, batch.negative))
-        users = self.told(self.student.users, r.users, [(user, user if noise else self.users.rows)], temperature, noise)
-        return users + self.told(self.student.items, r.items, [(chosen, chosen), (other, other)], temperature, noise)
-
-    def told(
-        self, side: Side, r: Rows, terms: Sequence[tuple[torch.Tensor, torch.Tensor]], temperature: float, noise: bool
-    ) -> torch.Tensor:
-        """Sum over terms (rows, among): InfoNCE of r with z at these rows, told from the z of some among those."""
-        asked = []
-        for rows, among in terms:
-            own, weight = losses.tally(len(side.texts.has), rows)
-            asked += [(own, weight, crowd(own, among, self.model.contrast))] if len(rows) else []
-        if not asked:
-            return side.p.new_zeros(())
-        distinct = torch.cat([rows for own, _, told in asked for rows in (own, told.others)]).unique()
-        own_r, own_z = r(distinct), side.z(distinct)
-        own_r, own_z = (x + x * torch.randn_like(x) for x in (own_r, own_z)) if noise else (own_r, own_z)
-        total = side.p.new_zeros(())
-        for own, weight, (others, of, place) in asked:
-            at, beside = torch.searchsorted(distinct, own), torch.searchsorted(distinct, others)
-            total = total + losses.infonce(own_r[at], own_z[at], own_z[beside], temperature, of, weight, place)
-        return total
-
-    def corresponding(self, batch: Triples, r: Interaction) -> torch.Tensor:
-        """L_itcm on the different users and the different items of the batch that have texts."""
-        self.teacher.follow(self.student)
-        user = sampled(self.users.those(batch.user.unique()), self.model.contrast)
-        item = sampled(self.items.those(batch.items.unique()), self.model.contrast)
-        self.student.eval()  # the teacher sees the whole graph
-        taught = self.teacher.teach(self.student, user, item)
-        self.student.train()
         self.seen += len(batch)
-        soft = self.model.soft * (self.seen / len(self.pairs.rows)).clamp(max=1)
-        users, items = self.student.users, self.student.items
-        total = self.seen.new_zeros((), dtype=torch.float32)
-        for own, other in (
-            (Motives(r.users(user), users.z(user)), taught[0]),
-            (Motives(r.items(item), items.z(item)), taught[1]),
-        ):
-            if len(own.r):
-                total = total + correspondence(own, other, soft, self.model)
+        if model.weight_mcs or model.weight_robust or model.weight_itcm:
+            total = total + self.aligned(taken(batch, model.contrast), e)
         return total
+
+    def aligned(self, batch: Triples, e: Embedded) -> torch.Tensor:
+        """What both losses and the teacher are asked about is read once: the users and items of the batch that have texts."""
+        model, literal = self.model, self.model.contrast is None
+        user, chosen = self.users.those(batch.user), self.items.those(batch.positive)
+        other = self.items.those(batch.negative.reshape(-1))
+        users, items = user.unique(), torch.cat([chosen, other]).unique()
+        among = self.users.rows if literal else users
+        of_users, of_items = self.student.motives(e, among, items)
+        total = of_users.r.new_zeros(())
+        if model.weight_mcs or model.weight_robust:
+            for own, rows, table in ((of_users, user, among), (of_items, chosen, items), (of_items, other, items)):
+                total = total + self.coordinated(own, torch.searchsorted(table, rows), own is of_users)
+        if model.weight_itcm:
+            some = items[torch.randperm(len(items))[: model.contrast].sort().values]
+            places = torch.searchsorted(among, users), torch.searchsorted(items, some)
+            here = [Motives(m.r[at], m.z[at]) for m, at in zip((of_users, of_items), places, strict=True)]
+            total = total + model.weight_itcm * self.corresponding(here, users, some)
+        return total
+
+    def coordinated(self, own: Motives, at: torch.Tensor, everyone: bool) -> torch.Tensor:
+        """weight_mcs L_mcs + weight_robust of the same under noise, of one side. at: where the batch's rows stand in `own`;
+        they are told from all in `own` if everyone, or else from each other."""
+        if not len(at):
+            return own.r.new_zeros(())
+        model, total = self.model, own.r.new_zeros(())
+        rows, weight = losses.tally(len(own.r), at)  # each row once, weighed by how often it stands in the batch
+        among = torch.arange(len(own.z)) if everyone else at if model.contrast is None else rows
+        if model.weight_mcs:
+            told = losses.infonce(own.r[rows], own.z[rows], own.z[among], model.temperature, weight=weight)
+            total = total + model.weight_mcs * told
+        if model.weight_robust:
+            r, z = (x + x * torch.randn_like(x) for x in own)
+            total = total + model.weight_robust * losses.infonce(r[rows], z[rows], z[rows], 1.0, weight=weight)
+        return total
+
+    def corresponding(self, own: Sequence[Motives], users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """L_itcm of these users and of these items."""
+        self.teacher.follow(self.student)
+        self.student.eval()  # the teacher sees the whole graph
+        taught = self.teacher.teach(self.student, users, items)
+        self.student.train()
+        soft = self.model.soft * (self.seen / len(self.pairs.rows)).clamp(max=1)
+        return sum(
+            (correspondence(*pair, soft, self.model) for pair in zip(own, taught, strict=True) if len(pair[0].r)),
+            start=own[0].r.new_zeros(()),
+        )
 
 
 def correspondence(own: Motives, taught: Motives, soft: torch.Tensor, model: Lmmrec) -> torch.Tensor:
@@ -168,6 +166,4 @@ def correspondence(own: Motives, taught: Motives, soft: torch.Tensor, model: Lmm
     if model.correspondence == "feature":
         return losses.kl(taught.z.softmax(dim=1), own.z)
     s, t = (losses.unit(m.r) @ losses.unit(m.z).T / model.temperature_itcm for m in (own, taught))  # (B, B)
-    one = torch.eye(len(s), device=s.device)
-    forth, back = (losses.kl(soft * y.softmax(dim=1) + (1 - soft) * one, x) for x, y in ((s, t), (s.T, t.T)))
-    return (forth + back) / 2
+    return losses.both_ways(s, t, soft)

@@ -19,7 +19,7 @@ from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
 from penchant.nn import Embedded, EmbeddingNet, pick, tower
-from penchant.plugin import Texts, backbone_of, crowd, width
+from penchant.plugin import Texts, backbone_of, taken, width
 
 __all__ = ["Rlmrec"]
 
@@ -33,7 +33,8 @@ class Rlmrec(Model):
     learned vector before propagation, and f = exp(cos(s, g(e)) / t), g taking the vectors of just these rows up to the
     texts' size (eq. 9); they are told from each other. Scores are the backbone's: no text is needed to serve.
 
-    contrast: how many different rows a row is told from, drawn anew in each step; None for all, as in the paper.
+    contrast: "con" takes so many triples of a batch, drawn anew in each step, and tells users, too, from each other; None:
+    the whole batch and all users, as in the paper.
     **Departs from the paper**: rows without a text are left out of L_info; the paper's data have none. Items are told
     from those of the batch, as in its code, where its equation has all.
     """
@@ -84,21 +85,23 @@ class RlmrecNet(EmbeddingNet):
 
     def con(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
         """Users, chosen items, other items: each with its own text, told from other texts."""
-        total = self.told(vectors.users, self.users, self.users.those(batch.user), self.users.rows)
-        for rows in (batch.positive, batch.negative.reshape(-1)):
-            rows = self.items.those(rows)
-            total = total + self.told(vectors.items, self.items, rows, rows)
+        some = taken(batch, self.model.contrast)
+        user = self.users.those(some.user)
+        total = self.told(vectors.users, self.users, user, self.users.rows if self.model.contrast is None else user)
+        for rows in (some.positive, some.negative.reshape(-1)):
+            item = self.items.those(rows)
+            total = total + self.told(vectors.items, self.items, item, item)
         return total
 
     def told(self, e: torch.Tensor, texts: Texts, rows: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
-        """e: (n, d); rows: (B,) with a text; among: whom they are told from. Mean over rows, 0 without any."""
+        """e: (n, d); rows: (B,) with a text; among: whose texts they are told from. Mean over rows, 0 without any."""
         if not len(rows):
             return e.new_zeros(())
-        distinct, weight = losses.tally(len(e), rows)
-        others, of, place = crowd(distinct, among, self.model.contrast)
-        z = texts.read(self.g, torch.cat([distinct, others]))  # (n + K, d)
-        own, beside = z[: len(distinct)], z[len(distinct) :]
-        return losses.infonce(pick(e, distinct), own, beside, self.model.temperature, of, weight, place)
+        own, weight = losses.tally(len(e), rows)  # each row once, weighed by how often it stands in the batch
+        wide = among.unique()  # all of `own` are among them
+        z = texts.read(self.g, wide)
+        x, y, others = pick(e, own), z[torch.searchsorted(wide, own)], z[torch.searchsorted(wide, among)]
+        return losses.infonce(x, y, others, self.model.temperature, weight=weight)
 
     def gen(self, seeds: torch.Tensor, vectors: Embedded) -> torch.Tensor:
         """Texts of the masked rows, read off the graph around them. seeds: (M,) rows of E^(0)"""
