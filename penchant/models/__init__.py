@@ -13,7 +13,22 @@ from penchant.errors import BadRecipe, near
 if TYPE_CHECKING:
     from penchant.model import Model
 
-__all__ = ["Bpr", "Ease", "Gccf", "ItemKnn", "LightGcn", "Popular", "Sgl", "SimGcl", "Vbpr", "by_name"]
+__all__ = [
+    "AutoCf",
+    "Bpr",
+    "Dccf",
+    "Ease",
+    "Gccf",
+    "ItemKnn",
+    "LightGcn",
+    "Lmmrec",
+    "Popular",
+    "Rlmrec",
+    "Sgl",
+    "SimGcl",
+    "Vbpr",
+    "by_name",
+]
 
 FILES = {name: name.lower() for name in __all__ if name != "by_name"} | {"ItemKnn": "item_knn"}
 
