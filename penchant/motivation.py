@@ -23,33 +23,48 @@ class Motives(NamedTuple):
 
 
 class Side(nn.Module):
-    """Users, or items: texts and prototypes. g: the text encoder, which both sides share."""
+    """Users, or items: texts and prototypes. g: the text encoder, which both sides share. temperature: of the attention on
+    prototypes, by cosine; None: by the plain product."""
 
-    def __init__(self, texts: Texts, prototypes: int, g: nn.Sequential, dim: int) -> None:
+    def __init__(self, texts: Texts, prototypes: int, g: nn.Sequential, dim: int, temperature: float | None) -> None:
         super().__init__()
-        self.texts, self.g = texts, g
+        self.texts, self.g, self.temperature = texts, g, temperature
         self.p = nn.Parameter(nn.init.xavier_uniform_(torch.empty(prototypes, dim)))  # (K, d)
 
     def z(self, rows: torch.Tensor) -> torch.Tensor:
         """Motivation from text. (B,) -> (B, d)"""
         return self.texts.read(self.g, rows)
 
+    def shares(self, e: torch.Tensor) -> torch.Tensor:
+        """a = softmax(e P'), or softmax(cos(e, P) / t). (B, d) -> (B, K)"""
+        if self.temperature is None:
+            return (e @ self.p.T).softmax(dim=1)
+        return (losses.unit(e) @ losses.unit(self.p).T / self.temperature).softmax(dim=1)
+
     def mixed(self, e: torch.Tensor) -> torch.Tensor:
-        """a P, a = softmax(e P'). (B, d) -> (B, d)"""
-        return (e @ self.p.T).softmax(dim=1) @ self.p
+        """Motivation from interactions, r = a P. (B, d) -> (B, d)"""
+        return self.shares(e) @ self.p
 
 
 class Encoders(nn.Module):
     """What has a teacher: backbone, text encoder, prototypes."""
 
     def __init__(
-        self, backbone: EmbeddingNet, users: Texts, items: Texts, prototypes: int, layers: int | None = None
+        self,
+        backbone: EmbeddingNet,
+        users: Texts,
+        items: Texts,
+        prototypes: int,
+        temperature: float | None,
+        layers: int | None,
     ) -> None:
+        """layers: of reading "edge", None for "prototype"."""
         super().__init__()
         self.backbone, self.layers = backbone, layers or 0
         d = width(backbone)
         g = tower(users.dim, d)
-        self.users, self.items = Side(users, prototypes, g, d), Side(items, prototypes, g, d)
+        self.users = Side(users, prototypes, g, d, temperature)
+        self.items = Side(items, prototypes, g, d, temperature)
         self.hops = None if layers is None else Hops.bipartite(backbone.pairs.train)
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
@@ -64,6 +79,12 @@ class Encoders(nn.Module):
             r_users, r_items = self.over_edges(e, self.hops)
             r_user, r_item = r_users[user], r_items[item]
         return Motives(r_user, self.users.z(user)), Motives(r_item, self.items.z(item))
+
+    @torch.no_grad()
+    def reasons(self, e: Embedded) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each user's shares of the prototypes, and the cosine of each item's motivation with users' prototypes."""
+        r = self.items.mixed(e.items) if self.hops is None else self.over_edges(e, self.hops)[1]
+        return self.users.shares(e.users), losses.unit(r) @ losses.unit(self.users.p).T  # (U, K), (I, K)
 
     def over_edges(self, e: Embedded, hops: Hops) -> tuple[torch.Tensor, torch.Tensor]:
         """Vectors propagated over choices that weigh what both ends' motivations have in common. (U, d), (I, d)"""

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from penchant import machine
 from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
-from penchant.scorers import Factors, fold_in
+from penchant.scorers import Factors, Motivated, Scorer, fold_in
 
 __all__ = ["ByRows", "Embedded", "EmbeddingNet", "Momentum", "factors", "frozen_product", "pick", "table", "tower"]
 
@@ -69,12 +69,14 @@ class Embedded(NamedTuple):
     """All vectors of a net: users (U, d), items (I, d), and a bias per item (I,) if the model has one.
 
     parts: whatever else the net's own objective needs of the same pass, e.g. the table it began with.
+    motives: for scorers that can say what moves people: `Motivated`'s shares (U, K) and pull (I, K).
     """
 
     users: torch.Tensor
     items: torch.Tensor
     bias: torch.Tensor | None = None
     parts: tuple[torch.Tensor, ...] = ()
+    motives: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 class EmbeddingNet(nn.Module, ABC):
@@ -109,19 +111,22 @@ class EmbeddingNet(nn.Module, ABC):
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[Triples]:
         return self.pairs.epoch(rng, batch_size, self.negatives)
 
-    def finish(self) -> Factors:
+    def finish(self) -> Scorer:
         return factors(self.pairs.train, self.embed())
 
 
 @torch.no_grad()
-def factors(train: Interactions, vectors: Embedded) -> Factors:
+def factors(train: Interactions, vectors: Embedded) -> Scorer:
     """Trained vectors as plain arrays, with the map for users not seen in training."""
-    user, item = (part.detach().float().cpu().numpy().copy() for part in (vectors.users, vectors.items))
-    bias = (
-        np.zeros(len(item), np.float32) if vectors.bias is None else vectors.bias.detach().float().cpu().numpy().copy()
-    )
+    user, item = _plain(vectors.users), _plain(vectors.items)
+    bias = np.zeros(len(item), np.float32) if vectors.bias is None else _plain(vectors.bias)
     x = train.matrix()
-    return Factors(user, item, bias, fold_in(user, item, x), np.diff(x.indptr) > 0)
+    found = Factors(user, item, bias, fold_in(user, item, x), np.diff(x.indptr) > 0)
+    return found if vectors.motives is None else Motivated(found, *(_plain(part) for part in vectors.motives))
+
+
+def _plain(value: torch.Tensor) -> np.ndarray:
+    return value.detach().float().cpu().numpy().copy()
 
 
 class Momentum(nn.Module):

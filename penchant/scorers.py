@@ -17,7 +17,7 @@ from scipy import sparse
 
 from penchant.data import Queries
 
-__all__ = ["SCORERS", "Factors", "ItemToItem", "Popularity", "Scorer", "fold_in"]
+__all__ = ["SCORERS", "Factors", "ItemToItem", "Motivated", "Popularity", "Scorer", "fold_in"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -165,6 +165,58 @@ class Factors(Scorer):
         return self._unit[items] @ self._unit.T
 
 
+@dataclass(frozen=True, eq=False)
+class Motivated(Scorer):
+    """Scores are those of `factors`; the rest is for reasons.
+
+    shares: (U, K), rows sum to 1, how much of a user's motivation each prototype is. pull: (I, K), the cosine of each
+    item's motivation with each of the users' prototypes.
+    """
+
+    factors: Factors
+    shares: np.ndarray
+    pull: np.ndarray
+    kind: ClassVar[str] = "motivated"
+
+    def score(self, queries: Queries) -> np.ndarray:
+        return self.factors.score(queries)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self.factors.arrays() | {"shares": self.shares, "pull": self.pull}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Motivated:
+        return cls(Factors.of(arrays), arrays["shares"], arrays["pull"])
+
+    def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        return self.factors.carried(user, history, item)
+
+    def likeness(self, items: np.ndarray) -> np.ndarray:
+        return self.factors.likeness(items)
+
+    @cached_property
+    def lift(self) -> np.ndarray:
+        """How much more of each prototype a user has than all together. (U, K), mean 1 over users"""
+        return self.shares / np.maximum(self.shares.mean(axis=0), 1e-12)
+
+    @cached_property
+    def draw(self) -> np.ndarray:
+        """How much more each item answers to each prototype than the catalogue does, in spreads. (I, K)"""
+        return (self.pull - self.pull.mean(axis=0)) / np.maximum(self.pull.std(axis=0), 1e-6)
+
+    def drives(self, user: int, history: np.ndarray) -> np.ndarray:
+        """How much stronger each motivation is in her than in others. (K,) A stranger, row -1, has those of her choices."""
+        if user >= 0 and (self.factors.trained is None or self.factors.trained[user]):
+            return self.lift[user]
+        if not len(history):
+            return np.ones(self.shares.shape[1], np.float32)
+        return np.maximum(1 + self.draw[np.unique(history)].mean(axis=0), 0)
+
+    def matched(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        """How far each motivation of hers is what the item answers to. (K,), 0 where it is not"""
+        return self.drives(user, history) * np.maximum(self.draw[item], 0)
+
+
 def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:
     """Item rows whose sum over a history, divided by the root of its length, best gives back trained users. (I, d)
 
@@ -180,4 +232,4 @@ def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridg
     return (item.astype(np.float64) @ mapped).astype(np.float32)
 
 
-SCORERS: dict[str, type[Scorer]] = {s.kind: s for s in (Popularity, ItemToItem, Factors)}
+SCORERS: dict[str, type[Scorer]] = {s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated)}

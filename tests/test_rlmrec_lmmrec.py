@@ -33,6 +33,7 @@ from penchant.motivation import Motives
 from penchant.nn import EmbeddingNet
 from penchant.plugin import taken
 from penchant.ranking import Task, evaluate
+from penchant.scorers import Factors, Motivated
 from penchant.texts import Provenance
 from penchant.training import Training
 
@@ -401,6 +402,10 @@ ON: dict[str, Callable[[Model], Model]] = {
 }
 
 
+def vectors_of(rec: Any) -> Factors:
+    return rec.scorer.factors if isinstance(rec.scorer, Motivated) else rec.scorer
+
+
 def fitted(model: Model) -> Any:
     world = checkerboard()
     names = [need.name for need in model.needs()]
@@ -413,16 +418,16 @@ def fitted(model: Model) -> Any:
 def test_without_weight_the_run_is_the_backbones_bit_by_bit(plugin: str, backbone: str) -> None:
     bare, with_it = fitted(BACKBONES[backbone]), fitted(OFF[plugin](BACKBONES[backbone]))
     assert bare.curve.loss == with_it.curve.loss
-    assert np.array_equal(bare.scorer.user, with_it.scorer.user)
-    assert np.array_equal(bare.scorer.item, with_it.scorer.item)
+    assert np.array_equal(vectors_of(bare).user, vectors_of(with_it).user)
+    assert np.array_equal(vectors_of(bare).item, vectors_of(with_it).item)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("plugin", ON)
 def test_every_form_works_on_every_backbone_and_changes_it(plugin: str, backbone: str) -> None:
     bare, with_it = fitted(BACKBONES[backbone]), fitted(ON[plugin](BACKBONES[backbone]))
-    assert np.isfinite(with_it.scorer.user).all()
-    assert not np.array_equal(bare.scorer.item, with_it.scorer.item)
+    assert np.isfinite(vectors_of(with_it).user).all()
+    assert not np.array_equal(vectors_of(bare).item, vectors_of(with_it).item)
 
 
 # --- what texts do ----------------------------------------------------------------------------------------------------
@@ -538,4 +543,4 @@ def test_texts_of_a_catalogue_that_is_larger_are_read_by_key() -> None:
     model = Lmmrec(LIGHT, prototypes=5)
     first = model.fit(world.train, None, SHORT, user_motives=user, item_motives=item)
     second = model.fit(world.train, None, SHORT, user_motives=moved, item_motives=item)
-    assert np.array_equal(first.scorer.user, second.scorer.user)
+    assert np.array_equal(vectors_of(first).user, vectors_of(second).user)

@@ -31,7 +31,8 @@ class Lmmrec(Model):
     """L = L_R + weight_mcs L_mcs + weight_itcm L_itcm + l2 ||Theta||^2, L_R and Theta of the backbone and its own.
 
     Motivation from text: z = g(t). From interactions: r = a P with a = softmax(e P'), e the backbone's vector and P
-    `prototypes` learned motivations, one table for users and one for items. reading "edge": the choices themselves are
+    `prototypes` learned motivations, one table for users and one for items; with temperature_prototypes, a is the softmax of
+    their cosines over it: fewer prototypes a user, which tell more when they are named. reading "edge": the choices themselves are
     weighed by how alike both ends are motivated, w_uv = (cos(m_u, m_v) + 1) / 2 with m = a P, and r is e, propagated
     `layers` times over them.
     Motivation Coordination Strategy: L_mcs is InfoNCE of r with its z, for users (told from all), chosen and other items
@@ -50,6 +51,7 @@ class Lmmrec(Model):
 
     backbone: Model
     prototypes: int = 128
+    temperature_prototypes: float | None = None
     reading: Literal["prototype", "edge"] = "prototype"
     layers: int = 2
     weight_mcs: float = 0.02
@@ -84,7 +86,7 @@ class LmmrecNet(EmbeddingNet):
         super().__init__(backbone.pairs.train, backbone.l2, backbone.negatives)
         self.model, self.users, self.items = model, users, items
         edges = model.layers if model.reading == "edge" else None
-        self.student = Encoders(backbone, users, items, model.prototypes, edges)
+        self.student = Encoders(backbone, users, items, model.prototypes, model.temperature_prototypes, edges)
         self.teacher = Momentum(self.student, model.momentum)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # triples, until now
 
@@ -93,10 +95,11 @@ class LmmrecNet(EmbeddingNet):
 
     def embed(self, ground: torch.Tensor | None = None) -> Embedded:
         e = self.student.backbone.embed(ground)
-        if self.model.fuse == "none":
-            return e
-        both = (self.fused(e.users, self.student.users), self.fused(e.items, self.student.items))
-        return Embedded(*both, e.bias, (e.users, e.items, *e.parts))
+        vectors = e
+        if self.model.fuse == "sum":
+            both = (self.fused(e.users, self.student.users), self.fused(e.items, self.student.items))
+            vectors = Embedded(*both, e.bias, (e.users, e.items, *e.parts))
+        return vectors if self.training else vectors._replace(motives=self.student.reasons(e))
 
     def fused(self, e: torch.Tensor, side: Side) -> torch.Tensor:
         """e + z, e where there is no text. (n, d)"""

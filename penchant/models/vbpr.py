@@ -20,7 +20,7 @@ from penchant.data import Interactions
 from penchant.features import Features
 from penchant.model import Model
 from penchant.nn import Embedded, factors, frozen_product, pick, table
-from penchant.scorers import Factors
+from penchant.scorers import Scorer
 
 __all__ = ["Vbpr"]
 
@@ -80,7 +80,7 @@ class VbprNet(nn.Module):
         return losses.bpr(x, torch.zeros_like(x))
 
     @torch.no_grad()
-    def finish(self) -> Factors:
+    def finish(self) -> Scorer:
         users = torch.cat([self.g_user, self.t_user], dim=1)  # (U, d + c)
         items = torch.cat([self.g_item, self.f @ self.e.T], dim=1)  # (I, d + c)
         return factors(self.pairs.train, Embedded(users, items, self.f @ self.b))
