@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from penchant.catalog import Catalog
+from penchant.drives import Drives, span
 from penchant.model import Recommender
-from penchant.scorers import ItemToItem
+from penchant.scorers import ItemToItem, Motivated
 
-__all__ = ["Evidence", "Reason", "explain"]
+__all__ = ["Evidence", "Moved", "Reason", "explain"]
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _EMPTY = frozenset(
@@ -95,18 +97,31 @@ _EMPTY = frozenset(
 
 @dataclass(frozen=True)
 class Evidence:
-    """One earlier choice. weight: what it adds to the score, in the model's own terms."""
+    """One earlier choice. weight: what it adds to the score, in the model's own terms. span: what she said of it then."""
 
     item_id: str
     title: str
     weight: float
+    span: str = ""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A motivation that a user has more of than others and that the item answers to. phrases: its names, the best first.
+
+    lift: her share of it over everybody's mean share. strength: lift times how far the item answers to it.
+    """
+
+    phrases: tuple[str, ...]
+    lift: float
+    strength: float
 
 
 @dataclass(frozen=True)
 class Reason:
     """Why an item stands in somebody's list. share: of the positive part of the score that the evidence carries.
 
-    exact: each weight is an exact part of the score.
+    exact: each weight is an exact part of the score. motives: of models that know them, the strongest first.
     """
 
     user_id: str
@@ -116,6 +131,7 @@ class Reason:
     words: tuple[str, ...] = ()
     share: float = 0.0
     exact: bool = False
+    motives: tuple[Moved, ...] = ()
 
 
 def explain(
@@ -125,8 +141,10 @@ def explain(
     catalog: Catalog | None = None,
     history: tuple[str, ...] | None = None,
     most: int = 2,
+    drives: Drives | None = None,
 ) -> Reason:
-    """The reason for one user and one item. history: item keys, in place of what is known of the user.
+    """The reason for one user and one item. history: item keys, in place of what is known of the user. drives: names of
+    motivations, for a model that has them.
 
     Raises UnknownId.
     """
@@ -141,20 +159,54 @@ def explain(
     weight = rec.scorer.carried(int(queries.users[0]), chosen, row)
     weight = np.where(chosen == row, 0, weight)
     best = [int(b) for b in np.argsort(-weight, kind="stable")[:most] if weight[b] > 0]
-    evidence = tuple(
-        Evidence(rec.items.keys[chosen[b]], _title(catalog, rec, int(chosen[b])), float(weight[b])) for b in best
-    )
+    motives = _moved(rec, int(queries.users[0]), chosen, row, drives)
+    phrases = [phrase for moved in motives for phrase in moved.phrases]
+    evidence = tuple(_evidence(rec, catalog, user, int(chosen[b]), float(weight[b]), drives, phrases) for b in best)
     if not evidence:
         return Reason(user, item, "No single earlier choice speaks for it.")
     share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
     words = () if catalog is None else _common(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
     exact = isinstance(rec.scorer, ItemToItem)
-    said = _sentence(evidence, words, share if exact else None, len(chosen))
-    return Reason(user, item, said, evidence, words, share, exact)
+    said = _sentence(evidence, words, share if exact else None, len(chosen), motives)
+    return Reason(user, item, said, evidence, words, share, exact, motives)
 
 
-def _sentence(evidence: tuple[Evidence, ...], words: tuple[str, ...], share: float | None, of: int) -> str:
+def _moved(
+    rec: Recommender, user: int, chosen: np.ndarray, item: int, drives: Drives | None, most: int = 2
+) -> tuple[Moved, ...]:
+    if drives is None or not isinstance(rec.scorer, Motivated):
+        return ()
+    lift, strength = rec.scorer.drives(user, chosen), rec.scorer.matched(user, chosen, item)
+    found: dict[str, Moved] = {}  # prototypes with the same name are one motivation
+    for k in np.argsort(-strength, kind="stable"):
+        phrases = drives.phrases[k]
+        if strength[k] <= 0 or len(found) == most:
+            break
+        if phrases and lift[k] > 1:
+            found.setdefault(phrases[0], Moved(phrases, float(lift[k]), float(strength[k])))
+    return tuple(found.values())
+
+
+def _evidence(
+    rec: Recommender,
+    catalog: Catalog | None,
+    user: str,
+    row: int,
+    weight: float,
+    drives: Drives | None,
+    phrases: Sequence[str],
+) -> Evidence:
+    item = rec.items.keys[row]
+    review = "" if drives is None else drives.reviews.get((user, item), "")
+    return Evidence(item, _title(catalog, rec, row), weight, span(review, phrases) if review and phrases else "")
+
+
+def _sentence(
+    evidence: tuple[Evidence, ...], words: tuple[str, ...], share: float | None, of: int, motives: tuple[Moved, ...]
+) -> str:
     """share: of what speaks for the item, where it can be read off the score; None where factors were learned."""
+    moved = " and ".join(f"“{m.phrases[0]}”" for m in motives)
+    before = f"Answers to {moved}, which moves you more than most. " if motives else ""
     named = " and ".join(f"“{e.title}”" for e in evidence)
     if share is not None:
         said = f"Because you chose {named}"
@@ -165,7 +217,7 @@ def _sentence(evidence: tuple[Evidence, ...], words: tuple[str, ...], share: flo
         said = f"You chose {named}"
     if words:
         said += f". Shared words: {', '.join(words)}"
-    return said + "."
+    return before + said + "."
 
 
 def _title(catalog: Catalog | None, rec: Recommender, row: int) -> str:
