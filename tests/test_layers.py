@@ -29,12 +29,12 @@ LAYERS: dict[str, str] = {
     "folder sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards database vectors calls metrics report results compare page plots story table words "
-    "stored questions difference gallery garbage forgetting sweep unswept",
+    "under_noise stored questions difference gallery garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
     "3 right": "scorers topk training model saved batches losses nn hops plugin motivation train row_adam machine checkpoint quantise",
     "4": "models/",
-    "5": "ranking reasons drives tune",
-    "6": "recipe misread inputs seeds run runs examples demo",
+    "5": "ranking reasons drives faithful tune",
+    "6": "recipe typed noise misread inputs seeds run runs examples demo",
     "7": "cli cli_data cli_enrich cli_store entry answers doctor screen showing term_picture serve/ __main__",
     "8": "__init__",  # the public face, which only its users import
 }
