@@ -10,6 +10,7 @@ import torch.nn.functional as F
 __all__ = ["agree", "bpr", "infonce", "kl", "sample", "tally", "unit"]
 
 CACHED = 2**19  # products at a time: 2 MB
+FLAT = 60.0  # natural powers down to which a sum of exponentials is far from vanishing
 STEEP = 60.0  # powers of 2 up to which sums of products and their inverses are far from overflow
 
 
@@ -145,27 +146,39 @@ def kl(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
 class _BothWays(torch.autograd.Function):
     """(KL(Y || softmax rows of S) + KL(Y' || softmax columns of S)) / 2, means over rows; (B, B) tables, T and soft constant.
 
-    The gradient towards S is (softmax rows - Y + softmax columns - Y') / 2B, so nothing else is kept of a dozen tables.
+    Three tables are made, exp(S), exp(T) and exp(T) (T - S); rows and columns are sums over them, because
+    log Y - log softmax(S) is T - S and a number a row, but on the diagonal. The gradient towards S is
+    (softmax rows - Y + softmax columns - Y') / 2B.
     """
 
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx, s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor
     ) -> torch.Tensor:
-        total, gradient = s.new_zeros(()), torch.zeros_like(s)
+        s, t = s - s.max(), t - t.max()
+        if min(float(s.min()), float(t.min())) < -FLAT:  # a row's sum could vanish in single precision
+            s, t = s.double(), t.double()
+        e_s, e_t = s.exp(), t.exp()
+        m = (t - s).mul_(e_t)
+        own, taught = s.diagonal(), t.diagonal()
+        value, scale_s, scale_t = s.new_zeros(()), [], []
         for dim in (1, 0):
-            own = s.log_softmax(dim)
-            target = t.softmax(dim).mul_(soft)
-            target.diagonal().add_(1 - soft)
-            total += (target * ((target + 1e-30).log_().sub_(own))).sum()
-            gradient += own.exp_().sub_(target)
+            z_s, z_t = e_s.sum(dim), e_t.sum(dim)  # (B,)
+            apart = m.sum(dim) / z_t + z_s.log() - z_t.log()  # sum of P (log P - log Q), P = softmax(T), Q = softmax(S)
+            p, log_p, log_q = taught.exp() / z_t, taught - z_t.log(), own - z_s.log()
+            y, weight = soft * p + 1 - soft, (soft + 1e-30).log()
+            value += (soft * (apart + weight - p * (weight + log_p - log_q)) + y * ((y + 1e-30).log() - log_q)).sum()
+            scale_s.append(1 / z_s)
+            scale_t.append(soft / z_t)
+        gradient = e_s.mul_(scale_s[0][:, None] + scale_s[1]).sub_(e_t.mul_(scale_t[0][:, None] + scale_t[1]))
+        gradient.diagonal().sub_(2 * (1 - soft))
         ctx.save_for_backward(gradient.div_(2 * len(s)))
-        return total / (2 * len(s))
+        return value / (2 * len(s))
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grads[0] * gradient, None, None
+        return (grads[0] * gradient).to(grads[0].dtype), None, None
 
 
 def both_ways(s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
@@ -174,7 +187,7 @@ def both_ways(s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor) -> torch.Ten
     s: the student's similarities of pairs that belong together on the diagonal; t: the teacher's, without gradient.
     Li et al., "Align before fuse" (ALBEF), NeurIPS 2021, eq. 6.
     """
-    return _BothWays.apply(s, t, soft)
+    return _BothWays.apply(s, t, soft.to(s.dtype)).to(s.dtype)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

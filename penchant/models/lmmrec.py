@@ -43,8 +43,8 @@ class Lmmrec(Model):
     correspondence "feature": softmax(z of the teacher) against softmax(z) over the vector's entries, as in IRLLRec's code.
     fuse "sum": scores are (e + z) . (e + z), else the backbone's alone and texts cost nothing when serving.
 
-    contrast: text terms take so many triples of a batch, drawn anew in each step, and rows are told from each other; None:
-    the whole batch, and users told from all users, the literal form.
+    contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
+    them; they are told from each other. None: the whole batch, and users told from all users, the literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
     Rows without a text are left out of both losses.
     """
@@ -119,8 +119,9 @@ class LmmrecNet(EmbeddingNet):
     def aligned(self, batch: Triples, e: Embedded) -> torch.Tensor:
         """What both losses and the teacher are asked about is read once: the users and items of the batch that have texts."""
         model, literal = self.model, self.model.contrast is None
-        user, chosen = self.users.those(batch.user), self.items.those(batch.positive)
-        other = self.items.those(batch.negative.reshape(-1))
+        half = len(batch) if literal else (len(batch) + 1) // 2  # so that there are as many items as users
+        user, chosen = self.users.those(batch.user), self.items.those(batch.positive[:half])
+        other = self.items.those(batch.negative[:half].reshape(-1))
         users, items = user.unique(), torch.cat([chosen, other]).unique()
         among = self.users.rows if literal else users
         of_users, of_items = self.student.motives(e, among, items)
@@ -129,10 +130,9 @@ class LmmrecNet(EmbeddingNet):
             for own, rows, table in ((of_users, user, among), (of_items, chosen, items), (of_items, other, items)):
                 total = total + self.coordinated(own, torch.searchsorted(table, rows), own is of_users)
         if model.weight_itcm:
-            some = items[torch.randperm(len(items))[: model.contrast].sort().values]
-            places = torch.searchsorted(among, users), torch.searchsorted(items, some)
-            here = [Motives(m.r[at], m.z[at]) for m, at in zip((of_users, of_items), places, strict=True)]
-            total = total + model.weight_itcm * self.corresponding(here, users, some)
+            at = torch.searchsorted(among, users)
+            here = Motives(of_users.r[at], of_users.z[at]), of_items
+            total = total + model.weight_itcm * self.corresponding(here, users, items)
         return total
 
     def coordinated(self, own: Motives, at: torch.Tensor, everyone: bool) -> torch.Tensor:
