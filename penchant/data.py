@@ -95,6 +95,8 @@ class Interactions:
     """N choices of items by users. Columns are aligned; `time` is in seconds, `position` an order within the user.
 
     user, item: (N,) int32 rows of `users` and `items`. A pair occurs at most once (readers keep the first).
+    grown_from: the hash of the interactions that `grow` added to, of which all are still here. No part of `hash`, never
+    stored, and lost in any copy (`take`, `join`, `replace`), which may no longer hold them all.
     """
 
     users: Ids
@@ -105,6 +107,7 @@ class Interactions:
     position: np.ndarray | None = None
     value: np.ndarray | None = None
     review: tuple[str | None, ...] | None = None
+    grown_from: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         n = len(self.user)
@@ -186,6 +189,12 @@ class Interactions:
             both("value"),
             review,
         )
+
+    def grow(self, other: Interactions) -> Interactions:
+        """As `join`; the result remembers these interactions as those that it was grown from."""
+        grown = self.join(other)
+        object.__setattr__(grown, "grown_from", self.hash)
+        return grown
 
 
 @dataclass(frozen=True, eq=False)

@@ -176,8 +176,9 @@ def add_noise(interactions: Interactions, rate: float, seed: int, avoid: Interac
 
     Every free pair is equally likely and none is drawn twice. avoid: further pairs that may not be drawn, e.g. the
     held-out parts, so that a split stays disjoint. A false choice gets the time and value of a random true one, a
-    random position among the user's own, and no review. Raises BadSetting on a rate outside 0 to 1 or when there are
-    not enough free pairs, Misaligned when `avoid` has other users or items.
+    random position among the user's own, and no review. The result says what it was grown from, so that texts about the
+    true choices can be used with it. Raises BadSetting on a rate outside 0 to 1 or when there are not enough free pairs,
+    Misaligned when `avoid` has other users or items.
     """
     if not 0 <= rate <= 1:
         raise BadSetting(f"noise rate is {rate}; it is a share of the interactions, from 0 to 1, e.g. rate = 0.1")
@@ -211,7 +212,7 @@ def add_noise(interactions: Interactions, rate: float, seed: int, avoid: Interac
         None if interactions.value is None else interactions.value[like],
         None if review is None else (None,) * wanted,
     )
-    return interactions.join(false)
+    return interactions.grow(false)
 
 
 def _check_k(k: int) -> None:

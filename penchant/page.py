@@ -24,6 +24,7 @@ from penchant.catalog import open_picture
 from penchant.errors import BadPicture, Misaligned
 from penchant.report import Metric, Report, write_whole
 from penchant.results import Audience, PerUser, TopLists
+from penchant.under_noise import level
 
 __all__ = ["Audience", "Card", "Example", "environment", "thumbnail", "write"]
 
@@ -140,6 +141,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
+    made.filters["level"] = level
     for say in (words.between, words.count, words.duration, words.figure, words.meaning, words.metric, words.money):
         made.filters[say.__name__] = say
     made.filters |= {"number": words.number, "signed": words.signed, "seeds": words.seeds}
@@ -209,7 +211,7 @@ def _rows(report: Report, others: Sequence[Report], main: str) -> list[Row]:
 
 def _plots(report: Report, per_user: PerUser, audience: Audience | None) -> Mapping[str, Markup | str]:
     """Every plot by name; empty where there is nothing to draw. Markup: our own drawing, its text escaped in it."""
-    out = dict.fromkeys(("loss", "validation", "spread", "history", "tail"), "")
+    out = dict.fromkeys(("loss", "validation", "spread", "history", "tail", "noise", "left"), "")
     seed = report.kept
     if report.curve:
         out["loss"] = plots.loss(report.curve, seed)
@@ -222,4 +224,8 @@ def _plots(report: Report, per_user: PerUser, audience: Audience | None) -> Mapp
             out["history"] = plots.by_history(values.mean(axis=0), audience.history)
     if audience is not None and audience.train.sum() and audience.recommended.sum():
         out["tail"] = plots.tail(audience.train, audience.recommended)
+    if report.noise is not None:
+        out["noise"] = plots.under_noise(report.noise)
+        if report.noise.compared:
+            out["left"] = plots.under_noise(report.noise, lost=True)
     return {name: Markup(svg) for name, svg in out.items()}

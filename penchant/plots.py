@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penchant.report import Point
+from penchant.under_noise import Noise, level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["by_history", "chosen", "loss", "spread", "tail", "validation"]
+__all__ = ["by_history", "chosen", "loss", "spread", "tail", "under_noise", "validation"]
 
 # Stand-ins: colours nobody would draw with, and the variable of templates/base.html that takes each one's place.
 INK, MUTED, LINE, ACCENT, SECOND = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
@@ -133,6 +134,41 @@ def tail(train: np.ndarray, recommended: np.ndarray) -> str:
         _percent(axes)
         _percent(axes, "x")
         axes.set_xlabel("share of the catalogue, most chosen items first")
+    return out[0]
+
+
+def under_noise(noise: Noise, lost: bool = False) -> str:
+    """A line per model over the rates: the main metric, with whiskers from the lowest seed to the highest.
+
+    lost: in its place what is left of it, 1 where there is no noise. The run's own model stands out.
+    """
+    m, count = noise.metric, len(noise.models)
+    step = min(np.diff(noise.rates), default=0.1) / 40  # whiskers of the same rate stand beside each other
+    with _drawing("left" if lost else "noise") as (axes, out):
+        for n, model in reversed(list(enumerate(noise.models))):  # the run's own lies on top
+            x = np.asarray(noise.rates) + (n - (count - 1) / 2) * step
+            mean = np.array([at.mean[m] for at in model.per_rate])
+            ends = np.array([(min(at.per_seed[m]), max(at.per_seed[m])) for at in model.per_rate])
+            unit = (mean[0] or np.nan) if lost else 1.0
+            colour = (ACCENT, SECOND, MUTED, INK)[n % 4]
+            style: dict[str, Any] = {"color": colour, "linewidth": 1.4 if n else 2.2, "label": model.name}
+            style |= {"fmt": "o-" if n < 4 else "s--", "markersize": 5, "elinewidth": 1.2, "capsize": 2.5}
+            axes.errorbar(x, mean / unit, np.abs(ends.T - mean) / unit, **style)
+        axes.set_xticks(noise.rates, [level(rate) for rate in noise.rates])
+        axes.set_xlabel("random choices, as a share of the true ones")
+        if lost:
+            _percent(axes)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(
+            handles[::-1],
+            labels[::-1],
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            ncols=min(count, 3),
+            frameon=False,
+            labelcolor="linecolor",
+            handlelength=1.4,
+        )
     return out[0]
 
 

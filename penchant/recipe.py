@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import FiniteFloat, NonNegativeInt
 
 from penchant import metrics, misread
 from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey, near
@@ -19,11 +16,11 @@ from penchant.model import Model
 from penchant.models import by_name
 from penchant.ranking import Candidates, Task
 from penchant.training import Training
+from penchant.typed import copied, made, put, table, typed
 
-__all__ = ["ClaimSpec", "InputSpec", "Recipe", "SplitSpec", "parse", "read", "split_of"]
+__all__ = ["ClaimSpec", "InputSpec", "NoiseSpec", "Recipe", "SplitSpec", "parse", "read", "split_of"]
 
 SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
-COUNTS = ("dim", "content_dim", "negatives", "neighbours", "k_core")  # of which there must be one
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,27 @@ class ClaimSpec:
 
 
 @dataclass(frozen=True)
+class NoiseSpec:
+    """[noise]: the run's models trained again on a train part with random choices among it, see noise.py.
+
+    rates: how many, as shares of train. beside: further models, trained likewise. seed: of the choices, plus that of training.
+    """
+
+    rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
+    seed: int = 0
+    beside: tuple[Model, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rates:
+            raise BadSetting("[noise] rates = [] asks for nothing; write for example  rates = [0, 0.1, 0.2, 0.3]")
+        for rate in self.rates:
+            if not 0 <= rate <= 1:
+                raise BadSetting(f"[noise] rates: {rate} is not a share of the train part, from 0 to 1, e.g. 0.1")
+            if self.rates.count(rate) > 1:
+                raise BadSetting(f"[noise] rates = {list(self.rates)} has {rate} twice; leave one out")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation."""
 
@@ -98,16 +116,16 @@ class Recipe:
     task: Task = Task()
     search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     claim: Mapping[str, ClaimSpec] = field(default_factory=dict)
+    noise: NoiseSpec | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
     """The TOML as read, with what was set on the command line."""
 
     def with_settings(self, chosen: Mapping[str, Any]) -> Recipe:
         """This recipe with some "section.key" replaced and no search."""
-        raw = _copied(self.raw)
-        raw.pop("search", None)
+        raw = {key: value for key, value in copied(self.raw).items() if key not in ("search", "noise")}
         for key, value in chosen.items():
-            _put(raw, key.split("."), value)
-        return parse(raw, self.name)
+            put(raw, key.split("."), value)
+        return replace(parse(raw, self.name), noise=self.noise)
 
 
 def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
@@ -121,7 +139,7 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     except ValueError as error:  # of UTF-8 or of TOML
         raise BadRecipe(f"{path} is not valid TOML: {error}") from None
     for item in sets:
-        _put(raw, *_setting(item))
+        put(raw, *_setting(item))
     try:
         return parse(raw, path.stem)
     except UnknownKey as error:
@@ -135,8 +153,8 @@ def split_of(sets: Sequence[str]) -> SplitSpec:
     """A split from settings such as "split.by=by_time", checked as in a recipe."""
     raw: dict[str, Any] = {}
     for item in sets:
-        _put(raw, *_setting(item))
-    return _made("split", SplitSpec, raw["split"])
+        put(raw, *_setting(item))
+    return made("split", SplitSpec, raw["split"])
 
 
 def parse(raw: Mapping[str, Any], name: str) -> Recipe:
@@ -148,47 +166,49 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
     for key, example in (("data", 'data = "shop"'), ("model", 'model = { name = "lightgcn" }')):
         if key not in raw:
             raise BadRecipe(f"the recipe lacks `{key}`. Add:  {example}")
-    training = dict(_table("[training]", raw.get("training", {})))
-    seeds = _typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
+    training = dict(table("[training]", raw.get("training", {})))
+    seeds = typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
         raise BadSetting(
             f"[training] seeds = {list(seeds)} must be distinct, not empty and below 2**32: seeds = [0, 1]"
         )
-    task = _task(_table("[protocol]", raw.get("protocol", {})))
+    task = _task(table("[protocol]", raw.get("protocol", {})))
+    model, split = _model(raw["model"], "[model]"), made("split", SplitSpec, raw.get("split", {}))
     return Recipe(
         name=name,
-        data=_typed("data", str, raw["data"]),
-        model=_model(raw["model"], "[model]"),
-        paper=_typed("paper", str, raw.get("paper", "")),
-        interactions=_typed("interactions", str, raw.get("interactions", "interactions")),
-        min_rating=_typed("min_rating", FiniteFloat | None, raw.get("min_rating")),
-        split=_made("split", SplitSpec, raw.get("split", {})),
-        inputs={key: _input(key, value) for key, value in _table("[inputs]", raw.get("inputs", {})).items()},
-        training=_made("[training]", Training, training, hidden=("seed",)),
+        data=typed("data", str, raw["data"]),
+        model=model,
+        paper=typed("paper", str, raw.get("paper", "")),
+        interactions=typed("interactions", str, raw.get("interactions", "interactions")),
+        min_rating=typed("min_rating", FiniteFloat | None, raw.get("min_rating")),
+        split=split,
+        inputs={key: _input(key, value) for key, value in table("[inputs]", raw.get("inputs", {})).items()},
+        training=made("[training]", Training, training, hidden=("seed",)),
         seeds=seeds,
         task=task,
-        search=_search(_table("[search]", raw.get("search", {})), raw),
-        claim={m: _claim(m, value, task) for m, value in _table("[claim]", raw.get("claim", {})).items()},
+        search=_search(table("[search]", raw.get("search", {})), raw),
+        claim={m: _claim(m, value, task) for m, value in table("[claim]", raw.get("claim", {})).items()},
+        noise=_noise(raw["noise"], () if raw.get("search") else (model,), split) if "noise" in raw else None,
         raw=raw,
     )
 
 
 def _model(raw: Any, where: str) -> Model:
-    raw = dict(_table(where, raw))
+    raw = dict(table(where, raw))
     if "name" not in raw:
         raise BadRecipe(f'{where} lacks `name`, e.g. name = "lightgcn"')
-    cls = by_name(_typed(f"{where} name", str, raw.pop("name")))
+    cls = by_name(typed(f"{where} name", str, raw.pop("name")))
     for key, value in raw.items():
         if isinstance(value, dict) and "name" in value:
             raw[key] = _model(value, f"{where} {key}")
-    return _made(f"{where} {cls.name}", cls, raw)
+    return made(f"{where} {cls.name}", cls, raw)
 
 
 def _task(raw: Mapping[str, Any]) -> Task:
     ranking, raw = raw.get("ranking", "full"), {key: value for key, value in raw.items() if key != "ranking"}
     if ranking != "full" and not isinstance(ranking, Mapping):
         raise BadSetting(f'[protocol] ranking = {ranking!r}: choose "full" or {{ candidates = 21, seed = 0 }}')
-    task = _made("[protocol]", Task, raw, hidden=("part", "seed", "candidates"), also=("ranking",))
+    task = made("[protocol]", Task, raw, hidden=("part", "seed", "candidates"), also=("ranking",))
     parts = ("train", "valid")
     for name in {*task.mask, *task.history} - {*parts}:
         raise BadSetting(f'[protocol] mask, history: {name!r} is not "train" or "valid".{near(name, parts)}')
@@ -197,22 +217,39 @@ def _task(raw: Mapping[str, Any]) -> Task:
     for key in set(ranking) - {"candidates", "seed"}:
         raise UnknownKey("[protocol] ranking", key, ("candidates", "seed"))
     wanted = {"candidates": 0, "seed": 0} | ranking
-    wanted = {key: _typed(f"[protocol] ranking {key}", NonNegativeInt, value) for key, value in wanted.items()}
+    wanted = {key: typed(f"[protocol] ranking {key}", NonNegativeInt, value) for key, value in wanted.items()}
     return replace(task, candidates=Candidates(wanted["candidates"], wanted["seed"]))
 
 
 def _input(name: str, raw: Any) -> InputSpec:
-    raw = dict(_table(f"[inputs] {name}", raw))
+    raw = dict(table(f"[inputs] {name}", raw))
     if "from" not in raw:
         raise BadRecipe(f'[inputs] {name} lacks `from`, e.g. {name} = {{ from = "catalog.text", encoder = "minilm" }}')
     given = raw["from"]
-    return _made(f"[inputs] {name}", InputSpec, {**raw, "from": (given,) if isinstance(given, str) else given})
+    return made(f"[inputs] {name}", InputSpec, {**raw, "from": (given,) if isinstance(given, str) else given})
 
 
 def _claim(metric: str, raw: Any, task: Task) -> ClaimSpec:
     if metrics.parse(metric) and metric not in task.names:
         raise BadSetting(f"[claim] {metric} is not measured by this protocol; it measures: {', '.join(task.names)}")
-    return _made(f"[claim] {metric}", ClaimSpec, {"value": raw} if isinstance(raw, int | float) else raw)
+    return made(f"[claim] {metric}", ClaimSpec, {"value": raw} if isinstance(raw, int | float) else raw)
+
+
+def _noise(raw: Any, own: tuple[Model, ...], split: SplitSpec) -> NoiseSpec:
+    raw = dict(table("[noise]", raw))
+    given = raw.pop("beside", None)
+    if given is not None and (not isinstance(given, list) or not given):
+        raise BadSetting('[noise] beside must list models, or be left out:  beside = [{ name = "lightgcn" }]')
+    beside = tuple(_model(one, f"[noise] beside, model {n}:") for n, one in enumerate(given or (), 1))
+    for n, one in enumerate(beside):
+        if one in (*own, *beside[:n]):
+            raise BadSetting(f"[noise] beside: model {n + 1}, {one.name}, is in this recipe twice; leave it out there")
+    if split.by == "cold_items":
+        raise BadSetting(
+            "[noise] gives items random choices, and then none is cold. Leave out [noise], or split otherwise"
+        )
+    spec = made("[noise]", NoiseSpec, raw, hidden=("beside",), also=("beside",))
+    return replace(spec, rates=tuple(sorted(spec.rates)), beside=beside)
 
 
 def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -224,59 +261,11 @@ def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple
         if not isinstance(values, list) or not values:
             raise BadSetting(f'[search] "{key}" must list the values to choose from, e.g. "{key}" = [1e-6, 1e-5]')
         for value in values:  # every value must be one that the recipe could be run with
-            trial = {part: given for part, given in _copied(whole).items() if part != "search"}
-            _put(trial, key.split("."), value)
+            trial = {part: given for part, given in copied(whole).items() if part not in ("search", "noise")}
+            put(trial, key.split("."), value)
             parse(trial, "search")
         found[key] = tuple(values)
     return found
-
-
-def _made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
-    """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere."""
-    raw = _table(where, raw)
-    hints = typing.get_type_hints(cls)
-    names = {f.name.rstrip("_"): f for f in fields(cls) if f.name not in hidden}
-    for key in raw:
-        if key not in names:
-            raise UnknownKey(where, key, [*names, *also])
-    for name, f in names.items():
-        if name not in raw and f.default is MISSING and f.default_factory is MISSING:
-            raise BadRecipe(f"{where} lacks `{name}`")
-    values = {}
-    for key, value in raw.items():
-        f, least = names[key], int(key in COUNTS)
-        if isinstance(value, int | float) and not least <= value < math.inf:
-            raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
-        values[f.name] = value if isinstance(value, Model) else _typed(f"{where} {key}", hints[f.name], value)
-    return cls(**values)
-
-
-def _typed(where: str, hint: Any, value: Any) -> Any:
-    """`value` as the type that is meant: a TOML array may be a tuple, 3 may be 3.0, but true is not 1 nor "3" a 3."""
-    try:
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
-    except (ValidationError, TypeError) as error:  # a TypeError where TOML's date or time is not meant
-        said = error.errors()[0]["msg"].lower() if isinstance(error, ValidationError) else "no date is meant here"
-        raise BadSetting(f"{where} = {value!r}: {said}") from None
-
-
-def _table(where: str, raw: Any) -> Mapping[str, Any]:
-    if not isinstance(raw, Mapping):
-        raise BadSetting(f"{where} must be a table, not {raw!r}")
-    return raw
-
-
-def _copied(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
-
-
-def _put(raw: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    *parents, last = path
-    for part in parents:
-        raw = raw.setdefault(part, {})
-        if not isinstance(raw, dict):
-            raise BadRecipe(f"--set {'.'.join(path)}: `{part}` is not a table")
-    raw[last] = value
 
 
 def _setting(item: str) -> tuple[list[str], Any]:
@@ -284,9 +273,9 @@ def _setting(item: str) -> tuple[list[str], Any]:
     key, _, text = item.partition("=")
     path: list[str] = []
     try:
-        table: Any = tomllib.loads(f"{key.strip()} = 0")
-        while isinstance(table, dict):
-            ((part, table),) = table.items()
+        inner: Any = tomllib.loads(f"{key.strip()} = 0")
+        while isinstance(inner, dict):
+            ((part, inner),) = inner.items()
             path.append(part)
     except ValueError:
         text = ""

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from penchant.errors import BadInput, BadModel, MissingFile
+from penchant.under_noise import Noise
 
 __all__ = [
     "Claim",
@@ -157,7 +158,8 @@ class Report:
     """One run of one model under one protocol, over one or more seeds.
 
     epochs and parameters: of the kept model. best_seed: the seed that was best on validation, whose model and top
-    lists are kept. notes: what was accepted and counted on the way. curve: every epoch of every seed.
+    lists are kept. notes: what was accepted and counted on the way. curve: every epoch of every seed. noise: what became
+    of the numbers with random choices in train; none of it is in the other fields.
     """
 
     model: str
@@ -180,6 +182,7 @@ class Report:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
+    noise: Noise | None = None
 
     @property
     def main(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from penchant import inputs as making
-from penchant import metrics, runs, saved, tune
+from penchant import metrics, noise, runs, saved, tune
 from penchant.cards import reference
 from penchant.data import Dataset, Interactions, digest
 from penchant.enrich import Written
@@ -58,20 +58,22 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     making.check(recipe, split)
     if not len(split.valid):
         watch.stage("the valid part is empty: nothing is chosen, every epoch is trained")
-    made, written = _inputs(recipe, data, store, split.train, watch)
-    recipe.model.bind(split.train, dict(made))  # a missing input is found here, not after a search
-    return Prepared(data, split, made, time.perf_counter() - started, _cost(written))
+    made, written = _inputs(recipe, tuple(recipe.inputs), data, store, split.train, watch)
+    own = {name: made[name] for name in noise.inputs_of(recipe)}
+    recipe.model.bind(split.train, dict(own))  # a missing input is found here, not after a search
+    noise.check(recipe, split, made)
+    return Prepared(data, split, own, time.perf_counter() - started, _cost(written), made)
 
 
 def _inputs(
-    recipe: Recipe, data: Dataset, store: Store, train: Interactions, watch: Watcher
+    recipe: Recipe, names: tuple[str, ...], data: Dataset, store: Store, train: Interactions, watch: Watcher
 ) -> tuple[dict[str, Features], list[Written]]:
-    """Inputs for models that are fitted on `train`, and what language models wrote for them."""
+    """Inputs of these names for models that are fitted on `train`, and what language models wrote for them."""
     made, written = {}, list[Written]()
-    for name, spec in recipe.inputs.items():
+    for name in names:
         watch.stage(f"input {name}")
         made[name] = making.make_input(
-            name, spec, data, store, lambda _, done, total: watch.step(done, total), train, written
+            name, recipe.inputs[name], data, store, lambda _, done, total: watch.step(done, total), train, written
         )
     return made, written
 
@@ -102,6 +104,8 @@ def run(
     ready = prepare(recipe, store, watch)
     identity = _identity(recipe, ready)
     held = runs.claim(out, recipe, identity, fresh, renew)
+    if fresh:
+        shutil.rmtree(out / "noise", ignore_errors=True)
     log = Log(out / "log.jsonl")
     chosen, trials = _search(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
     searched = sum(trial.seconds for trial in trials)
@@ -120,6 +124,7 @@ def run(
     runs.write_items(ready.data.catalog, ready.split.items, out)
     per_user.write(out)
     top.write(out)
+    report = replace(report, noise=noise.measure(recipe, ready, report, out, watch, log))
     result = Run(out, report, per_user, top, ready, kept, done[best].valid)
     if finish is not None:
         finish(result)
@@ -157,7 +162,7 @@ def final(
     held = runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))
     # Texts about people are written again from everything; questions that are the same as before are not asked again.
-    inputs, _ = _inputs(recipe, ready.data, store, everything, watch)
+    inputs, _ = _inputs(recipe, tuple(ready.inputs), ready.data, store, everything, watch)
     watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
     rec = recipe.model.fit(
         everything,
@@ -274,8 +279,8 @@ def _report(
 
 
 def _essence(recipe: Recipe) -> dict[str, Any]:
-    """What makes two runs the same work: everything but seeds, claims and the paper's name."""
-    raw = {key: value for key, value in recipe.raw.items() if key not in ("claim", "paper")}
+    """What makes two runs the same work: everything but seeds, claims, the paper's name, and noise, which knows itself."""
+    raw = {key: value for key, value in recipe.raw.items() if key not in ("claim", "paper", "noise")}
     if "training" in raw:
         raw["training"] = {key: value for key, value in raw["training"].items() if key != "seeds"}
     return raw

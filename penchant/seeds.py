@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,13 +40,14 @@ class Silent:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A recipe's data, ready to fit."""
+    """A recipe's data, ready to fit. inputs: of its own model. made: all, with those of models beside it."""
 
     data: Dataset
     split: Split
     inputs: Mapping[str, Features]
     seconds: float
     lm: LmCost = LmCost()
+    made: Mapping[str, Features] = field(default_factory=dict)
 
 
 class Log:

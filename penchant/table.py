@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from penchant.report import Report
+from penchant.under_noise import level
 from penchant.words import between, columns, count, describe, duration, labels, money, number, signed
 
-__all__ = ["claims", "marked", "table", "visible"]
+__all__ = ["claims", "marked", "noise", "table", "visible"]
 
 
 def table(reports: Sequence[Report], metrics: Sequence[str] | None = None, width: int = 100) -> Table:
@@ -57,6 +58,29 @@ def claims(reports: Sequence[Report]) -> Table | None:
             verdict = Text(claim.verdict, style="red" if claim.verdict == "missed" else "green")
             out.add_row(Text(visible(label)), Text(visible(metric)), source, *numbers, verdict)
     return out if out.row_count else None
+
+
+def noise(report: Report) -> Table | None:
+    """A row a model, a column a rate: means, and beneath how far from those without noise; None where none was added."""
+    if report.noise is None:
+        return None
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    out.title = "Random choices in train, as a share of the true ones"
+    out.add_column("model", overflow="fold", min_width=12)
+    out.add_column("metric")
+    for rate in report.noise.rates:
+        out.add_column(level(rate), justify="right", no_wrap=True)
+    for metric in report.noise.metrics():
+        for model in report.noise.models:
+            cells = []
+            for at in model.per_rate:
+                lost = at.relative_loss[metric]
+                cells.append(Text(number(at.mean[metric])))
+                if lost is not None and at.rate:
+                    cells[-1].append(f"\n{signed(-lost)}", "dim")
+            out.add_row(marked(model.name, model.marks), Text(metric), *cells)
+        out.add_section()
+    return out
 
 
 def marked(text: str, marks: Sequence[str]) -> Text:

@@ -1,0 +1,67 @@
+"""TOML's tables into types: what is misspelt, missing or of another type is named, with where it stands."""
+
+from __future__ import annotations
+
+import json
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from penchant.errors import BadRecipe, BadSetting, UnknownKey
+from penchant.model import Model
+
+__all__ = ["copied", "made", "put", "table", "typed"]
+
+COUNTS = ("dim", "content_dim", "negatives", "neighbours", "k_core")  # of which there must be one
+
+
+def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
+    """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere."""
+    raw = table(where, raw)
+    hints = typing.get_type_hints(cls)
+    names = {f.name.rstrip("_"): f for f in fields(cls) if f.name not in hidden}
+    for key in raw:
+        if key not in names:
+            raise UnknownKey(where, key, [*names, *also])
+    for name, f in names.items():
+        if name not in raw and f.default is MISSING and f.default_factory is MISSING:
+            raise BadRecipe(f"{where} lacks `{name}`")
+    values = {}
+    for key, value in raw.items():
+        f, least = names[key], int(key in COUNTS)
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
+        values[f.name] = value if isinstance(value, Model) else typed(f"{where} {key}", hints[f.name], value)
+    return cls(**values)
+
+
+def typed(where: str, hint: Any, value: Any) -> Any:
+    """`value` as the type that is meant: a TOML array may be a tuple, 3 may be 3.0, but true is not 1 nor "3" a 3."""
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except (ValidationError, TypeError) as error:  # a TypeError where TOML's date or time is not meant
+        said = error.errors()[0]["msg"].lower() if isinstance(error, ValidationError) else "no date is meant here"
+        raise BadSetting(f"{where} = {value!r}: {said}") from None
+
+
+def table(where: str, raw: Any) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise BadSetting(f"{where} must be a table, not {raw!r}")
+    return raw
+
+
+def copied(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: copied(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+
+
+def put(raw: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    for part in parents:
+        raw = raw.setdefault(part, {})
+        if not isinstance(raw, dict):
+            raise BadRecipe(f"--set {'.'.join(path)}: `{part}` is not a table")
+    raw[last] = value
