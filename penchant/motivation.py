@@ -29,7 +29,10 @@ class Side(nn.Module):
     def __init__(self, texts: Texts, prototypes: int, g: nn.Sequential, dim: int, temperature: float | None) -> None:
         super().__init__()
         self.texts, self.g, self.temperature = texts, g, temperature
-        self.p = nn.Parameter(nn.init.xavier_uniform_(torch.empty(prototypes, dim)))  # (K, d)
+        p = nn.init.xavier_uniform_(torch.empty(prototypes, dim))
+        # With a mean of 0, r begins as a linear image of e; else it begins as the same vector for everybody, and the text
+        # losses have nothing to work on until that is gone.
+        self.p = nn.Parameter(p - p.mean(dim=0) if prototypes > 1 else p)  # (K, d)
 
     def z(self, rows: torch.Tensor) -> torch.Tensor:
         """Motivation from text. (B,) -> (B, d)"""
