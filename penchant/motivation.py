@@ -23,20 +23,16 @@ class Motives(NamedTuple):
 
 
 class Side(nn.Module):
-    """Users, or items: texts and prototypes. g: the text encoder, which both sides share. temperature: of the attention on
-    prototypes, by cosine; None: by the plain product."""
+    """Users, or items: texts and prototypes. temperature: of the attention on prototypes, by cosine; None: by the plain
+    product."""
 
-    def __init__(self, texts: Texts, prototypes: int, g: nn.Sequential, dim: int, temperature: float | None) -> None:
+    def __init__(self, texts: Texts, prototypes: int, dim: int, temperature: float | None) -> None:
         super().__init__()
-        self.texts, self.g, self.temperature = texts, g, temperature
+        self.texts, self.temperature = texts, temperature
         p = nn.init.xavier_uniform_(torch.empty(prototypes, dim))
         # With a mean of 0, r begins as a linear image of e; else it begins as the same vector for everybody, and the text
         # losses have nothing to work on until that is gone.
         self.p = nn.Parameter(p - p.mean(dim=0) if prototypes > 1 else p)  # (K, d)
-
-    def z(self, rows: torch.Tensor) -> torch.Tensor:
-        """Motivation from text. (B,) -> (B, d)"""
-        return self.texts.read(self.g, rows)
 
     def shares(self, e: torch.Tensor) -> torch.Tensor:
         """a = softmax(e P'), or softmax(cos(e, P) / t). (B, d) -> (B, K)"""
@@ -65,9 +61,11 @@ class Encoders(nn.Module):
         super().__init__()
         self.backbone, self.layers = backbone, layers or 0
         d = width(backbone)
-        g = tower(users.dim, d)
-        self.users = Side(users, prototypes, g, d, temperature)
-        self.items = Side(items, prototypes, g, d, temperature)
+        self.g = tower(
+            users.dim, d
+        )  # for both sides; held here alone, because a teacher swaps parameters by one name each
+        self.users = Side(users, prototypes, d, temperature)
+        self.items = Side(items, prototypes, d, temperature)
         self.hops = None if layers is None else Hops.bipartite(backbone.pairs.train)
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
@@ -81,7 +79,11 @@ class Encoders(nn.Module):
         else:
             r_users, r_items = self.over_edges(e, self.hops)
             r_user, r_item = r_users[user], r_items[item]
-        return Motives(r_user, self.users.z(user)), Motives(r_item, self.items.z(item))
+        return Motives(r_user, self.z(self.users, user)), Motives(r_item, self.z(self.items, item))
+
+    def z(self, side: Side, rows: torch.Tensor) -> torch.Tensor:
+        """Motivation from text, of one side. (B,) -> (B, d)"""
+        return side.texts.read(self.g, rows)
 
     @torch.no_grad()
     def reasons(self, e: Embedded) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def test_coordination_is_three_literal_terms() -> None:
     net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, weight_mcs=1.0, weight_itcm=0.0, contrast=None))
     batch, e = batch_of(net), net.embed()
     sides = net.student.users, net.student.items
-    z_user, z_item = (side.g(side.texts.values) for side in sides)
+    z_user, z_item = (net.student.g(side.texts.values) for side in sides)
     r_user, r_item = sides[0].mixed(e.users), sides[1].mixed(e.items)
     user = [int(u) for u in batch.user if net.users.has[u]]
     terms = literal(r_user[user], z_user[user], z_user[net.users.has], 0.2)
@@ -229,7 +230,7 @@ def test_a_sampled_coordination_tells_different_rows_of_some_triples_from_each_o
     total = torch.zeros(())
     for side, table, column in (*sides, (net.student.items, e.items, some.negative)):
         rows = side.texts.those(column if side is net.student.users else column[:6])
-        r, z, others = side.mixed(table[rows]), side.z(rows), side.z(rows.unique())
+        r, z, others = side.mixed(table[rows]), net.student.z(side, rows), net.student.z(side, rows.unique())
         total = total + literal(r, z, others, 0.2)
     torch.manual_seed(1)
     assert net.objective(batch, e).item() - net.student.backbone.objective(batch, e).item() == pytest.approx(
@@ -377,6 +378,38 @@ def test_nobody_trains_the_teacher() -> None:
         assert id(value) not in trained
     assert not [name for name, _ in net.named_parameters() if name.startswith("teacher")]
     assert [name for name in net.state_dict() if name.startswith("teacher")], "a killed run finds its teacher again"
+
+
+def test_asking_the_teacher_leaves_the_student_what_she_is() -> None:
+    """Her parameters are the same objects as before, still hers to be trained, and every one of them is."""
+    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, weight_mcs=0.1))
+    before = {name: (p, p.detach().clone()) for name, p in net.student.named_parameters()}
+    stepped(net, 4)
+    after = dict(net.student.named_parameters())
+    assert len({p.data_ptr() for p in after.values()}) == len(after), "nothing is held twice"
+    for name, (parameter, value) in before.items():
+        assert after[name] is parameter, name
+        assert parameter.requires_grad, name
+        assert not torch.equal(parameter, value), f"{name} is not trained"
+
+
+def test_a_fit_that_stops_goes_on_with_the_same_teacher(tmp_path: Path) -> None:
+    world = checkerboard()
+    model, given = Lmmrec(LIGHT, prototypes=5), {"user_motives": texts("user"), "item_motives": texts("item")}
+    whole = model.fit(world.train, world.valid, SHORT, **given)
+
+    class Stop(Exception):
+        pass
+
+    def stop(curve: Any) -> None:
+        if len(curve.epoch) == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        model.fit(world.train, world.valid, SHORT, folder=tmp_path, progress=stop, **given)
+    again = model.fit(world.train, world.valid, SHORT, folder=tmp_path, **given)
+    assert again.curve.loss == whole.curve.loss
+    assert np.array_equal(vectors_of(again).user, vectors_of(whole).user)
 
 
 def test_the_teacher_sees_the_whole_graph() -> None:

@@ -103,7 +103,7 @@ class LmmrecNet(EmbeddingNet):
 
     def fused(self, e: torch.Tensor, side: Side) -> torch.Tensor:
         """e + z, e where there is no text. (n, d)"""
-        return e.index_add(0, side.texts.rows, side.z(side.texts.rows))
+        return e.index_add(0, side.texts.rows, self.student.z(side, side.texts.rows))
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
         model, e = self.model, vectors
