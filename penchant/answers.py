@@ -60,8 +60,10 @@ def listed(
         if reasons:
             entry["why"] = reasons[place].sentence
             entry["evidence"] = [
-                {"item_id": e.item_id, "title": e.title, "weight": e.weight} for e in reasons[place].evidence
+                {"item_id": e.item_id, "title": e.title, "weight": e.weight, "span": e.span}
+                for e in reasons[place].evidence
             ]
+            entry["motives"] = [{"phrases": m.phrases, "lift": m.lift} for m in reasons[place].motives]
         items.append(entry)
     return {about: found.user_id, "note": found.note, "items": items}
 
@@ -71,9 +73,10 @@ def told(found: Recommendation, rec: Recommender, k: int, history: Sequence[str]
 
     history: item keys of someone new, None for a user of the run.
     """
-    from penchant.scorers import Factors
+    from penchant.scorers import Factors, Motivated
 
-    note, scorer = found.note, rec.scorer
+    note = found.note
+    scorer = rec.scorer.factors if isinstance(rec.scorer, Motivated) else rec.scorer
     if not note and history is not None:
         said = "the one item" if len(history) == 1 else f"the {len(history)} items"
         note = f"someone new: judged by {said} given, without any training on this person"

@@ -53,7 +53,7 @@ def demo(
     store: StorePath = None,
     json: Json = False,
 ) -> None:
-    """The whole path on the built-in shop: data, features, six models, a table, ten items with reasons, report.html."""
+    """The whole path on the built-in shop: data, features, seven models, a table, ten items with reasons, report.html."""
     from penchant import demo as demos
     from penchant import runs, screen
     from penchant.reasons import explain
@@ -61,13 +61,13 @@ def demo(
 
     with screen.bars(json) as watch:
         made = demos.make(out, open_store(store), watch, lambda text: screen.console.print(text, markup=False))
-    catalog = made.best.prepared.data.catalog
-    opened = runs.read(made.best.folder)
+    catalog = made.shown.prepared.data.catalog
+    opened = runs.read(made.shown.folder)
     chosen = user or made.user
     opened.know([chosen])
     rec = opened.recommender
     found = rec.recommend([chosen])[0]
-    reasons = [explain(rec, chosen, key, catalog) for key in found.items]
+    reasons = [explain(rec, chosen, key, catalog, drives=opened.drives) for key in found.items]
     if json:
         answers.print_json(
             {
@@ -79,7 +79,7 @@ def demo(
         return
     screen.out.print(table(made.reports, ("recall@20", "ndcg@20"), screen.out.width))
     screen.out.print()
-    screen.out.print(screen.listing(found, catalog, reasons, f"Ten items for {chosen}, by {made.best.report.model}"))
+    screen.out.print(screen.listing(found, catalog, reasons, f"Ten items for {chosen}, by {made.shown.report.model}"))
     page = (out / "report.html").resolve()
     screen.out.print(f"\nPictures and plots:  {page}", markup=False, highlight=False, soft_wrap=True)
     if open_page:
@@ -105,7 +105,7 @@ def run(
     from penchant import examples, page, screen
     from penchant import recipe as recipes
     from penchant import run as running
-    from penchant.table import claims, table
+    from penchant.table import claims, noise, table
 
     sets = [*(sets or []), *([f"training.seeds={list(range(seeds))}"] if seeds else [])]
     what = recipes.read(recipe, sets)
@@ -134,6 +134,9 @@ def run(
     claimed = claims([made.report])
     if claimed is not None:
         screen.out.print(claimed)
+    noisy = noise(made.report)
+    if noisy is not None:
+        screen.out.print(noisy)
     screen.out.print(f"\n{folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -188,7 +191,11 @@ def recommend(
     found = rec.recommend(user or ["(someone new)"], k, None if given is None else [given])
     said = []
     for one in (answers.told(one, rec, k, given) for one in found):
-        reasons = [explain(rec, one.user_id, key, opened.catalog, given) for key in one.items] if why else []
+        reasons = (
+            [explain(rec, one.user_id, key, opened.catalog, given, drives=opened.drives) for key in one.items]
+            if why
+            else []
+        )
         said.append(answers.listed(one, opened.catalog, reasons))
         if not json:
             screen.out.print(screen.listing(one, opened.catalog, reasons, f"{rec.name}: for {one.user_id}"))
@@ -233,14 +240,22 @@ def why(
 
     opened = runs.read(run)
     opened.know([user], [item])
-    reason = explain(opened.recommender, user, item, opened.catalog, most=5)
+    reason = explain(opened.recommender, user, item, opened.catalog, most=5, drives=opened.drives)
     if json:
         answers.print_json({"model": opened.recommender.name, **asdict(reason)})
         return
     screen.out.print(visible(reason.sentence), markup=False, soft_wrap=True)
-    for part in reason.evidence:
-        said = visible(f"  {part.weight:+.4f}  {part.title}  ({part.item_id})")
+    for moved in reason.motives:
+        said = visible(f"  {moved.lift:.1f} x  {'; '.join(moved.phrases)}")
         screen.out.print(said, markup=False, highlight=False, soft_wrap=True)
+    for part in reason.evidence:
+        quoted = f"  “{part.span}”" if part.span else ""
+        said = visible(f"  {part.weight:+.4f}  {part.title}  ({part.item_id}){quoted}")
+        screen.out.print(said, markup=False, highlight=False, soft_wrap=True)
+    if reason.motives:
+        screen.out.print(
+            "  (x: her share of a motive over everybody's; named by phrases about those who have it)", style="dim"
+        )
     kind = "are exact parts of the score" if reason.exact else "order the history by a linear reading"
     if reason.evidence:
         screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")

@@ -37,7 +37,7 @@ def make(run: Run, users: list[str] | None = None, k: int = 10) -> tuple[Example
         result = rec.recommend([user], k)[0]
         cards = []
         for key, score in zip(result.items, result.scores, strict=True):
-            reason = explain(rec, user, key, catalog).sentence
+            reason = explain(rec, user, key, catalog, drives=run.drives).sentence
             cards.append(_card(catalog, key, score=score, reason=reason, hit=split.items.row(key) in held))
         history = tuple(_card(catalog, split.items.keys[i]) for i in known[-SHOWN_HISTORY:])
         found.append(Example(user, history, tuple(cards), result.note))

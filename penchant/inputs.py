@@ -203,13 +203,15 @@ def _one(
         if written is not None:
             written += [*made.stages, made]
         return encode.texts(made.texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
-    texts = _texts(name, source, head, rest, spec, data)
+    texts = column(name, source, spec, data)
     if not texts.present.any():
         raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
     return encode.texts(texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
 
 
-def _texts(name: str, source: str, head: str, column: str, spec: InputSpec, data: Dataset) -> Texts:
+def column(name: str, source: str, spec: InputSpec, data: Dataset) -> Texts:
+    """Texts that came with the data: catalog.text, items.COLUMN, users.COLUMN. Raises MissingInput, BadSetting."""
+    head, _, column = source.replace("/", ".", 1).partition(".")
     if source == "catalog.text":
         return data.catalog.texts()
     columns = {"items": data.catalog.fields, "users": data.user_fields}.get(head)

@@ -151,13 +151,7 @@ def _identity(recipe: Recipe, model: Model, training: Training, split: Split, in
     """Of all that decides one result: the false choices are in the hash of train, the rest is as for a run."""
     parts = (split.train.hash, split.valid.hash, split.test.hash)
     prints = (f"{name}:{value.hash}" for name, value in sorted(inputs.items()))
-    return digest(repr(model), repr(training), repr(recipe.task), *_code(model), *parts, *prints)
-
-
-def _code(model: Model) -> list[str]:
-    """Of a model, and of those that it takes as settings."""
-    inner = [value for value in vars(model).values() if isinstance(value, Model)]
-    return [runs.code(model.name), *(code for one in inner for code in _code(one))]
+    return digest(repr(model), repr(training), repr(recipe.task), runs.code(model), *parts, *prints)
 
 
 def names(models: tuple[Model, ...]) -> tuple[str, ...]:

@@ -206,7 +206,9 @@ def _sentence(
 ) -> str:
     """share: of what speaks for the item, where it can be read off the score; None where factors were learned."""
     moved = " and ".join(f"“{m.phrases[0]}”" for m in motives)
-    before = f"Answers to {moved}, which moves you more than most. " if motives else ""
+    verb = "moves" if len(motives) == 1 else "move"
+    before = f"Answers to {moved}, which {verb} you more than most. " if motives else ""
+    quoted = next((e for e in evidence if e.span), None)
     named = " and ".join(f"“{e.title}”" for e in evidence)
     if share is not None:
         said = f"Because you chose {named}"
@@ -217,7 +219,8 @@ def _sentence(
         said = f"You chose {named}"
     if words:
         said += f". Shared words: {', '.join(words)}"
-    return before + said + "."
+    after = f" Of “{quoted.title}” you said: “{quoted.span}”" if quoted else ""
+    return f"{before}{said}.{after}"
 
 
 def _title(catalog: Catalog | None, rec: Recommender, row: int) -> str:

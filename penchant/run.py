@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from penchant import drives_file, metrics, noise, runs, saved, sayings, tune
 from penchant import inputs as making
-from penchant import metrics, noise, runs, saved, tune
 from penchant.cards import reference
 from penchant.data import Dataset, Interactions, digest
+from penchant.drives import Drives
 from penchant.enrich import Written
 from penchant.errors import BadSetting, MissingFile
 from penchant.features import Features
@@ -46,6 +47,8 @@ class Run:
     recommender: Recommender
     valid: float | None
     """What the kept seed reached on valid."""
+    drives: Drives | None = None
+    """Names of what moves people, for a model that knows it."""
 
 
 def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepared:
@@ -62,7 +65,7 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     own = {name: made[name] for name in noise.inputs_of(recipe)}
     recipe.model.bind(split.train, dict(own))  # a missing input is found here, not after a search
     noise.check(recipe, split, made)
-    return Prepared(data, split, own, time.perf_counter() - started, _cost(written), made)
+    return Prepared(data, split, own, time.perf_counter() - started, _cost(written), made, tuple(written))
 
 
 def _inputs(
@@ -104,8 +107,6 @@ def run(
     ready = prepare(recipe, store, watch)
     identity = _identity(recipe, ready)
     held = runs.claim(out, recipe, identity, fresh, renew)
-    if fresh:
-        shutil.rmtree(out / "noise", ignore_errors=True)
     log = Log(out / "log.jsonl")
     chosen, trials = _search(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
     searched = sum(trial.seconds for trial in trials)
@@ -122,10 +123,12 @@ def run(
     top = TopLists(per_user.users, ready.split.items, done[best].items, done[best].scores)
     report = _report(recipe, ready, per_user, done, best, searched, len(trials))
     runs.write_items(ready.data.catalog, ready.split.items, out)
+    drives = sayings.drives(recipe, kept, ready.data, ready.split.train, ready.written, store)
+    drives_file.write(drives, out)
     per_user.write(out)
     top.write(out)
     report = replace(report, noise=noise.measure(recipe, ready, report, out, watch, log))
-    result = Run(out, report, per_user, top, ready, kept, done[best].valid)
+    result = Run(out, report, per_user, top, ready, kept, done[best].valid, drives)
     if finish is not None:
         finish(result)
     report.write(out)  # last: a folder with report.json is complete
@@ -162,7 +165,7 @@ def final(
     held = runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))
     # Texts about people are written again from everything; questions that are the same as before are not asked again.
-    inputs, _ = _inputs(recipe, tuple(ready.inputs), ready.data, store, everything, watch)
+    inputs, written = _inputs(recipe, tuple(ready.inputs), ready.data, store, everything, watch)
     watch.stage(f"fitting {recipe.model.name} on everything", training.epochs)
     rec = recipe.model.fit(
         everything,
@@ -174,6 +177,7 @@ def final(
     )
     saved.write(rec, out / "model")
     runs.write_items(ready.data.catalog, ready.split.items, out)
+    drives_file.write(sayings.drives(recipe, rec, ready.data, everything, written, store), out)
     shutil.rmtree(out / "work", ignore_errors=True)
     held.close()
     return rec
@@ -290,4 +294,4 @@ def _identity(recipe: Recipe, ready: Prepared) -> str:
     prints = (f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))
     essence = json.dumps(_essence(recipe), sort_keys=True, default=str)
     parts = (ready.split.train.hash, ready.split.valid.hash, ready.split.test.hash)
-    return digest(essence, runs.code(recipe.model.name), ready.data.hash, *parts, *prints)
+    return digest(essence, runs.code(recipe.model), ready.data.hash, *parts, *prints)

@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -17,11 +17,12 @@ from typing import IO, Any
 import polars as pl
 import tomli_w
 
-from penchant import saved
+from penchant import drives_file, saved
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, digest
+from penchant.drives import Drives
 from penchant.errors import BadModel, BadSetting, MissingFile, UnknownId, near, some
-from penchant.model import Recommender
+from penchant.model import Model, Recommender
 from penchant.recipe import Recipe
 from penchant.report import write_whole
 
@@ -35,6 +36,7 @@ __all__ = ["Opened", "claim", "claimed", "finished", "read", "versions", "write_
 
 OWN = (
     *("report.json", "report.html", "model", ".model.old", "top.parquet", "per_user.parquet", "items.parquet"),
+    *("motives.json", "reviews.parquet", "noise"),
     *("chosen.json", "search.json", "search", "seeds", "work", "log.jsonl", "recipe.lock.toml", "run.json"),
 )
 """What a run writes into its folder."""
@@ -47,6 +49,7 @@ class Opened:
     folder: Path
     recommender: Recommender
     catalog: Catalog
+    drives: Drives | None = None
 
     def know(self, users: Sequence[str] = (), items: Sequence[str] = ()) -> None:
         """Raises UnknownId for the first that is not of this run, with near ones, some that are, and where all stand."""
@@ -95,7 +98,8 @@ def read(folder: Path | str) -> Opened:
         raise BadModel(f"{path} is damaged: {error}. Run the recipe again:  {again}") from None
     text = {c: tuple(table[c].to_list()) for c in table.columns if c != "item_id" and table[c].dtype == pl.String}
     numbers = {c: table[c] for c in table.columns if c != "item_id" and c not in text}
-    return Opened(folder, rec, Catalog(keys, text, Pictures.none(keys), numbers))
+    catalog = Catalog(keys, text, Pictures.none(keys), numbers)
+    return Opened(folder, rec, catalog, drives_file.read(folder, again))
 
 
 def finished(folder: Path | str) -> Path:
@@ -190,12 +194,19 @@ def _card(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def code(model: str) -> str:
+def code(model: Model) -> str:
     """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
     here = Path(__file__).parent
-    names = ["batches", "losses", "metrics", "nn", "ranking", "row_adam", "scorers", "split", "topk", "train"]
-    files = (here / f"{name}.py" for name in (*names, f"models/{model}"))
+    names = ["batches", "hops", "losses", "metrics", "motivation", "nn", "plugin", "ranking", "row_adam", "scorers"]
+    names += ["split", "topk", "train", *_files(model)]
+    files = (here / f"{name}.py" for name in names)
     return digest(*(file.read_bytes() for file in files if file.exists()))
+
+
+def _files(model: Model) -> list[str]:
+    """Of a model and of the models that it holds."""
+    held = (getattr(model, f.name) for f in fields(model))  # type: ignore[arg-type]
+    return [f"models/{model.name}", *(name for part in held if isinstance(part, Model) for name in _files(part))]
 
 
 def lock(out: Path) -> IO[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from penchant import saved
 from penchant.data import Dataset
+from penchant.enrich import Written
 from penchant.features import Features
 from penchant.model import Recommender
 from penchant.ranking import Evaluation, evaluate
@@ -40,7 +41,8 @@ class Silent:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A recipe's data, ready to fit. inputs: of its own model. made: all, with those of models beside it."""
+    """A recipe's data, ready to fit. inputs: of its own model. made: all, with those of models beside it. written: texts
+    that were written for them."""
 
     data: Dataset
     split: Split
@@ -48,6 +50,7 @@ class Prepared:
     seconds: float
     lm: LmCost = LmCost()
     made: Mapping[str, Features] = field(default_factory=dict)
+    written: tuple[Written, ...] = ()
 
 
 class Log:
