@@ -78,8 +78,8 @@ class Model(ABC):
     ) -> Recommender:
         """Train on `train`, choose the epoch on `valid`.
 
-        Inputs are bound by name, aligned by Ids and checked for their origin. With a folder, a killed fit goes on from
-        its last validation. Raises MissingInput, Misaligned, Leak, Diverged.
+        Inputs are bound by name, aligned and checked for their origin. With a folder, a killed fit goes on from its
+        last validation. Raises MissingInput, Misaligned, Leak, Diverged.
         """
         training = training or Training()
         bound = self.bind(train, inputs)
@@ -185,10 +185,8 @@ class Recommender:
         return self.scorer.score(queries)
 
     def ask(self, users: Sequence[str], histories: Sequence[Sequence[str]] | None = None) -> Queries:
-        """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise.
-
-        A history that is given stands for the person: she is judged by it alone.
-        """
+        """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise. A history
+        that is given stands for the person: she is judged by it alone."""
         rows = self.users.rows(users)
         if histories is None:
             if (rows < 0).any():
