@@ -177,13 +177,13 @@ def _moved(
     if drives is None or not isinstance(rec.scorer, Motivated):
         return ()
     lift, strength = rec.scorer.drives(user, chosen), rec.scorer.matched(user, chosen, item)
-    found: dict[str, Moved] = {}  # prototypes with the same name are one motivation
+    found: dict[str, Moved] = {}  # prototypes whose names begin alike ("price: ...") are one motivation
     for k in np.argsort(-strength, kind="stable"):
         phrases = drives.phrases[k]
         if strength[k] <= 0 or len(found) == most:
             break
         if phrases and lift[k] > 1:
-            found.setdefault(phrases[0], Moved(phrases, float(lift[k]), float(strength[k])))
+            found.setdefault(phrases[0].partition(":")[0], Moved(phrases, float(lift[k]), float(strength[k])))
     return tuple(found.values())
 
 
