@@ -22,6 +22,8 @@ from penchant.errors import BadModel, BadSetting, MissingExtra, MissingFile
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 LONG = "a very long story about a ship " * 60  # 7 tokens each: 422 with the marks, of which 256 are read
 TEXTS = (
     "Red cotton summer dress with flowers",
@@ -63,6 +65,7 @@ class Counted:
 # all-MiniLM-L6-v2
 
 
+@pytest.mark.long
 def test_the_vectors_are_those_of_sentence_transformers(minilm: TextModel, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 

@@ -265,6 +265,7 @@ def test_a_second_fit_forgets_the_first(case: Case) -> None:
 
 
 @every
+@pytest.mark.long
 def test_the_order_of_interactions_only_matters_as_an_order_of_batches(case: Case) -> None:
     """A closed form must not see it at all; a trained net learns the same world from it."""
     world = shared()

@@ -40,6 +40,8 @@ from penchant.texts import Provenance
 from penchant.training import Training
 from penchant.under_noise import Noise, Noisy
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 LIGHT = {"name": "lightgcn", "dim": 8, "layers": 2}
 RATES = [0.2, 0, 0.4]
 TRAINING = {"epochs": 4, "batch_size": 128, "learning_rate": 2e-2, "validate_every": 2, "seeds": [0, 3]}

@@ -482,6 +482,7 @@ def test_without_weight_the_run_is_the_backbones_bit_by_bit(plugin: str, backbon
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("plugin", ON)
+@pytest.mark.long
 def test_every_form_works_on_every_backbone_and_changes_it(plugin: str, backbone: str) -> None:
     bare, with_it = fitted(BACKBONES[backbone]), fitted(ON[plugin](BACKBONES[backbone]))
     assert np.isfinite(vectors_of(with_it).user).all()

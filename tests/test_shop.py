@@ -23,6 +23,8 @@ from penchant.shop_pictures import ACCENTS, COLOURS, PATTERNS
 from penchant.shop_reviews import sentences, signs, write
 from penchant.shop_words import MOTIVES, categories
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 SEEDS = range(5)
 
 

@@ -45,6 +45,8 @@ from penchant.lm.wire import (
     words,
 )
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 KEY = "sk-wire-2f6d0c8b55aa"
 ASKED = Request("You are brief.", "What is a mug?", schema=Preference, max_tokens=77, temperature=0.5, seed=3)
 GOOD = '{"reasoning": "r", "preference": "p"}'
