@@ -44,7 +44,7 @@ class Hops(nn.Module):
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
     def hop(self, x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-        """A x, or with other weights (nnz,) on its edges, constants both; differentiable in x. (N, d) -> (N, d)"""
+        """A x, or with other weights (nnz,), symmetric too, on its edges; differentiable in x alone. (N, d) -> (N, d)"""
         weights = self.weights if weights is None else weights
         return _Hop.apply(x, self, weights)
 

@@ -102,9 +102,6 @@ class EmbeddingNet(nn.Module, ABC):
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
         """The ranking loss of a batch given what `embed` returned. L2 is left to the optimiser (see train.py)."""
 
-    def forward(self) -> Embedded:
-        return self.embed()
-
     def loss(self, batch: Triples) -> torch.Tensor:
         return self.objective(batch, self.embed())
 

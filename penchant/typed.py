@@ -16,7 +16,15 @@ from penchant.model import Model
 
 __all__ = ["copied", "made", "put", "table", "typed"]
 
-COUNTS = ("dim", "content_dim", "negatives", "neighbours", "k_core")  # of which there must be one
+COUNTS = (
+    "dim",
+    "content_dim",
+    "negatives",
+    "neighbours",
+    "k_core",
+    "prototypes",
+    "contrast",
+)  # of which there must be one
 
 
 def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:

@@ -142,7 +142,7 @@ class LmmrecNet(EmbeddingNet):
             return own.r.new_zeros(())
         model, total = self.model, own.r.new_zeros(())
         rows, weight = losses.tally(len(own.r), at)  # each row once, weighed by how often it stands in the batch
-        among = torch.arange(len(own.z)) if everyone else at if model.contrast is None else rows
+        among = torch.arange(len(own.z), device=at.device) if everyone else at if model.contrast is None else rows
         if model.weight_mcs:
             told = losses.infonce(own.r[rows], own.z[rows], own.z[among], model.temperature, weight=weight)
             total = total + model.weight_mcs * told
