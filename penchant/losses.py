@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-__all__ = ["agree", "bpr", "infonce", "kl", "sample", "tally", "unit"]
+__all__ = ["agree", "bpr", "infonce", "kl", "tally", "unit"]
 
 CACHED = 2**19  # products at a time: 2 MB
 FLAT = 60.0  # natural powers down to which a sum of exponentials is far from vanishing
@@ -117,13 +117,6 @@ def agree(
     place[drawn] = torch.arange(len(drawn), device=drawn.device)
     others = F.embedding(drawn, second)
     return infonce(x, y, others, temperature, of=len(second), weight=weight, place=place[distinct])
-
-
-def sample(table: torch.Tensor, count: int | None) -> tuple[torch.Tensor, int | None]:
-    """`others` and `of` for `infonce`: all rows of a table, or `count` distinct ones drawn from torch's generator."""
-    if count is None or count >= len(table):
-        return table, None
-    return F.embedding(torch.randperm(len(table), device=table.device)[:count], table), len(table)
 
 
 def tally(size: int, *rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -434,22 +434,6 @@ def test_a_tally_replaces_means_over_rows_that_repeat(drawn: list[list[int]]) ->
     assert weight.sum().item() == pytest.approx(len(drawn), rel=1e-6)
 
 
-def test_a_sample_has_distinct_rows_each_as_likely_as_the_other() -> None:
-    table = torch.arange(12.0)[:, None].requires_grad_()
-    torch.manual_seed(0)
-    assert losses.sample(table, None)[0] is table
-    assert losses.sample(table, 12) == (table, None)
-    count = torch.zeros(12)
-    for _ in range(2000):
-        some, of = losses.sample(table, 5)
-        assert of == 12
-        assert len(some.unique()) == 5
-        count[some.detach().long()] += 1
-    assert ((count / 2000 - 5 / 12).abs() < 0.05).all()
-    (g,) = torch.autograd.grad(some.sum(), table)
-    assert g.flatten().nonzero().flatten().tolist() == sorted(some.flatten().long().tolist())
-
-
 # --- what it is all for -----------------------------------------------------------------------------------------------
 
 

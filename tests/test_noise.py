@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -332,7 +333,7 @@ def test_a_page_without_noise_has_no_such_section(data: Path, store: Store, tmp_
 
 
 def test_the_terminals_table_has_a_row_a_model_and_a_column_a_rate(finished: Run) -> None:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     found = terminal(finished.report)
     assert found is not None
     console.print(found)
