@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-__all__ = ["agree", "bpr", "infonce", "kl", "tally", "unit"]
+__all__ = ["agree", "both_ways", "bpr", "infonce", "kl", "tally", "unit"]
 
 CACHED = 2**19  # products at a time: 2 MB
 FLAT = 60.0  # natural powers down to which a sum of exponentials is far from vanishing
