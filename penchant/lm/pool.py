@@ -7,11 +7,13 @@ it. So the caller may do there whatever he likes, ask another model included; me
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from penchant.lm import Arrived, Reply, Request
@@ -78,6 +80,29 @@ class Places:
                 turn.set_result(None)
 
 
+@contextmanager
+def _whole(hurry: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Ctrl-C in here is raised at the end, and `hurry` is called at once: no step of the loop is left half done."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # somebody else decides what Ctrl-C is
+        return
+    came = False
+
+    def later(*_: object) -> None:
+        nonlocal came
+        came = True
+        hurry()
+
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """An event loop whose clock stands still while nobody moves it: a caller who takes his time makes no call time out."""
 
@@ -110,7 +135,8 @@ class Turns:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            self.loop.run_forever()
+            with _whole(lambda: self.loop.call_soon_threadsafe(self.loop.stop)):
+                self.loop.run_forever()
             return
         around = asyncio.current_task()
         thread = threading.Thread(target=self.loop.run_forever)
@@ -187,10 +213,11 @@ def in_order(
     try:
         while True:
             while failed is None and len(tasks) < places.limit and (request := next(stream, None)) is not None:
-                task = turns.loop.create_task(ask(request))
-                task.add_done_callback(finished)
-                tasks[task] = asked
-                asked += 1
+                with _whole():
+                    task = turns.loop.create_task(ask(request))
+                    task.add_done_callback(finished)
+                    tasks[task] = asked
+                    asked += 1
             if failed is not None and (not tasks or time.monotonic() > until):
                 raise failed
             if not tasks:
