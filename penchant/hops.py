@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,7 +13,30 @@ from torch import nn
 
 from penchant.data import Interactions
 
-__all__ = ["Hops", "propagate"]
+__all__ = ["Edges", "Hops", "propagate"]
+
+with warnings.catch_warnings(action="ignore"):
+    torch.eye(1).to_sparse_csr()  # torch says once in a process that such tensors are new
+
+
+class Edges(NamedTuple):
+    """A graph whose edges go both ways, sorted by row, in csr. rows, columns: (E,); starts: (N + 1,)"""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    starts: torch.Tensor
+
+    def dots(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """x_r . y_c on every edge, without a gradient; nothing of size E x d is made. (N, d) each -> (E,)"""
+        out, size = x.new_zeros(len(self.columns)), (len(x), len(y))
+        csr = torch.sparse_csr_tensor(self.starts, self.columns, out, size, check_invariants=False)
+        return torch.sparse.sampled_addmm(csr, x, y.T, beta=0.0, out=csr).values()
+
+    def bag(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """sum over a row's edges of weight * x_c, without a gradient. (N, d), (E,) -> (N, d)"""
+        return F.embedding_bag(
+            self.columns, x, self.starts, mode="sum", per_sample_weights=weights, include_last_offset=True
+        )
 
 
 class Hops(nn.Module):
@@ -43,6 +69,10 @@ class Hops(nn.Module):
         ):
             self.register_buffer(name, torch.from_numpy(value), persistent=False)
 
+    @property
+    def edges(self) -> Edges:
+        return Edges(self.rows, self.columns, self.starts)
+
     def hop(self, x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
         """A x, or with other weights (nnz,), symmetric too, on its edges; differentiable in x alone. (N, d) -> (N, d)"""
         weights = self.weights if weights is None else weights
@@ -51,6 +81,10 @@ class Hops(nn.Module):
     def weigh(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """A x with these weights (nnz,), which need not be symmetric; differentiable in both. (N, d) -> (N, d)"""
         return _Weigh.apply(x, weights, self)
+
+    def alike(self, x: torch.Tensor) -> torch.Tensor:
+        """x_u . x_v on every edge (u, v); differentiable. (N, d) -> (nnz,)"""
+        return _Alike.apply(x, self)
 
     def thin(self, keep: float) -> torch.Tensor:
         """Weights of a graph where each edge, both directions at once, stays with this probability. (nnz,)
@@ -72,12 +106,6 @@ class Hops(nn.Module):
         return Hops(sparse.bmat([[own[0], r], [r.T, own[1]]], format="csr"))
 
 
-def _bag(x: torch.Tensor, hops: Hops, weights: torch.Tensor) -> torch.Tensor:
-    return F.embedding_bag(
-        hops.columns, x, hops.starts, mode="sum", per_sample_weights=weights, include_last_offset=True
-    )
-
-
 class _Hop(torch.autograd.Function):
     """A x for symmetric A, whose gradient is the same product of the gradient."""
 
@@ -86,11 +114,11 @@ class _Hop(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, hops: Hops, weights: torch.Tensor
     ) -> torch.Tensor:
         ctx.hops, ctx.weights = hops, weights  # type: ignore[attr-defined]
-        return _bag(x, hops, weights)
+        return hops.edges.bag(x, weights)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _bag(grads[0].contiguous(), ctx.hops, ctx.weights), None, None  # type: ignore[attr-defined]
+        return ctx.hops.edges.bag(grads[0].contiguous(), ctx.weights), None, None  # type: ignore[attr-defined]
 
 
 class _Weigh(torch.autograd.Function):
@@ -102,7 +130,7 @@ class _Weigh(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(x, weights)
         ctx.hops = hops  # type: ignore[attr-defined]
-        return _bag(x, hops, weights)
+        return hops.edges.bag(x, weights)
 
     @staticmethod
     def backward(
@@ -111,8 +139,23 @@ class _Weigh(torch.autograd.Function):
         (x, weights), hops, g = ctx.saved_tensors, ctx.hops, grads[0].contiguous()  # type: ignore[attr-defined]
         to_weights = None
         if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
-            to_weights = (F.embedding(hops.rows, g) * F.embedding(hops.columns, x)).sum(-1)
-        return _bag(g, hops, weights[hops.twin]), to_weights, None
+            to_weights = hops.edges.dots(g, x)
+        return hops.edges.bag(g, weights[hops.twin]), to_weights, None
+
+
+class _Alike(torch.autograd.Function):
+    """x_u . x_v on every edge: both ends of an edge, and both of its directions, have a part in the gradient."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, hops: Hops) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.hops = hops  # type: ignore[attr-defined]
+        return hops.edges.dots(x, x)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,), hops = ctx.saved_tensors, ctx.hops  # type: ignore[attr-defined]
+        return hops.edges.bag(x, grads[0] + grads[0][hops.twin]), None
 
 
 class _Layers(torch.autograd.Function):
@@ -135,7 +178,7 @@ class _Layers(torch.autograd.Function):
 def _horner(x: torch.Tensor, hops: Hops, layers: int, weights: torch.Tensor) -> torch.Tensor:
     total = x
     for _ in range(layers):
-        total = _bag(total, hops, weights).add_(x)
+        total = hops.edges.bag(total, weights).add_(x)
     return total if layers else x.clone()
 
 

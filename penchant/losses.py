@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-__all__ = ["agree", "both_ways", "bpr", "infonce", "kl", "tally", "unit"]
+__all__ = ["agree", "both_ways", "bpr", "crowd", "infonce", "kl", "tally", "unit"]
 
 CACHED = 2**19  # products at a time: 2 MB
 FLAT = 60.0  # natural powers down to which a sum of exponentials is far from vanishing
@@ -49,6 +49,12 @@ def infonce(
     each = math.log(max(of - 1, 1)) - (len(others) - there).clamp(min=1).log()  # (B,)
     beside = own - each
     return _Crowd.apply(x / temperature, others, beside, weight, place) - weight @ beside
+
+
+def crowd(x: torch.Tensor, others: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """sum_b w_b log sum_k exp(x_b . o_k), or the mean over b. x: (B, d), others: (K, d), w: (B,), constants"""
+    weight = torch.full_like(x[:, 0], 1 / max(len(x), 1)) if weight is None else weight
+    return _Crowd.apply(x, others, torch.full_like(weight, -math.inf), weight, None)
 
 
 class _Crowd(torch.autograd.Function):

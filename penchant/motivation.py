@@ -61,9 +61,8 @@ class Encoders(nn.Module):
         super().__init__()
         self.backbone, self.layers = backbone, layers or 0
         d = width(backbone)
-        self.g = tower(
-            users.dim, d
-        )  # for both sides; held here alone, because a teacher swaps parameters by one name each
+        # For both sides; held here alone, because a teacher swaps parameters by one name each.
+        self.g = tower(users.dim, d)
         self.users = Side(users, prototypes, d, temperature)
         self.items = Side(items, prototypes, d, temperature)
         self.hops = None if layers is None else Hops.bipartite(backbone.pairs.train)
@@ -97,7 +96,7 @@ class Encoders(nn.Module):
         total = torch.zeros_like(x)
         for _ in range(self.layers):
             m = losses.unit(torch.cat([self.users.mixed(x[:count]), self.items.mixed(x[count:])]))  # (U + I, d)
-            w = ((m[hops.rows] * m[hops.columns]).sum(-1) + 1) / 2  # (nnz,)
+            w = (hops.alike(m) + 1) / 2  # (nnz,)
             x = hops.weigh(x, w / w.new_zeros(len(x)).index_add(0, hops.rows, w).clamp_min(1e-8)[hops.rows])
             total = total + x
         return total[:count] / self.layers, total[count:] / self.layers

@@ -15,7 +15,8 @@ from worlds import random_split
 from penchant.batches import Pairs, Triples
 from penchant.data import Ids, Interactions
 from penchant.errors import BadSetting
-from penchant.models.autocf import AutoCf, AutoCfNet, Edges
+from penchant.hops import Edges
+from penchant.models.autocf import AutoCf, AutoCfNet
 from penchant.models.dccf import Dccf, DccfNet
 from penchant.nn import Embedded
 

@@ -6,9 +6,8 @@ the formulas are those of RLMRec's code (Ren et al., WWW 2024), with whose table
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from penchant import losses
 from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.errors import BadSetting
-from penchant.hops import Hops
+from penchant.hops import Edges, Hops
 from penchant.model import Model
 from penchant.nn import Embedded, EmbeddingNet, pick, table
 
@@ -25,9 +24,6 @@ __all__ = ["AutoCf"]
 
 SHARE = 0.1  # of the steps in which the infomax term is added
 MOST = 10.0  # q . k is kept between -MOST and MOST
-
-with warnings.catch_warnings(action="ignore"):
-    torch.eye(1).to_sparse_csr()  # torch says once in a process that such tensors are new
 
 
 @dataclass(frozen=True)
@@ -66,29 +62,11 @@ class AutoCf(Model):
         return AutoCfNet(self, train)
 
 
-class Edges(NamedTuple):
-    """A graph whose edges go both ways, sorted by row, in csr. rows, columns: (E,); starts: (N + 1,)"""
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-    starts: torch.Tensor
-
-    def dots(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """x_r . y_c on every edge. (N, d) each -> (E,)"""
-        out, size = x.new_zeros(len(self.columns)), (len(x), len(y))
-        csr = torch.sparse_csr_tensor(self.starts, self.columns, out, size, check_invariants=False)
-        return torch.sparse.sampled_addmm(csr, x, y.T, beta=0.0, out=csr).values()
-
-    def bag(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """sum over a row's edges of weight * x_c. (N, d), (E,) -> (N, d)"""
-        how: Any = {"mode": "sum", "include_last_offset": True}
-        return F.embedding_bag(self.columns, x, self.starts, per_sample_weights=weights, **how)
-
-    def powers(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """exp(q_r . k_c), the product kept within +-MOST; and the same, but 0 where it was not within. (E,), (E,)"""
-        s = self.dots(q, k)
-        e = s.clamp(-MOST, MOST).exp_()
-        return e, e.masked_fill(s.abs_() > MOST, 0)
+def powers(edges: Edges, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """exp(q_r . k_c), the product kept within +-MOST; and the same, but 0 where it was not within. (E,), (E,)"""
+    s = edges.dots(q, k)
+    e = s.clamp(-MOST, MOST).exp_()
+    return e, e.masked_fill(s.abs_() > MOST, 0)
 
 
 class _Attend(torch.autograd.Function):
@@ -102,7 +80,7 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, edges: Edges) -> torch.Tensor:
         y, z, kept = torch.empty_like(v), q.new_empty(q.shape[:2]), []
         for h in range(len(q)):
-            e, inner = edges.powers(q[h], k[h])
+            e, inner = powers(edges, q[h], k[h])
             torch.add(torch.segment_reduce(e, "sum", offsets=edges.starts), 1e-8, out=z[h])
             torch.div(edges.bag(v[h], e), z[h, :, None], out=y[h])
             kept.append(inner)
@@ -119,7 +97,7 @@ class _Attend(torch.autograd.Function):
         for h in range(len(q)):
             s = edges.dots(g[h], v[h]).sub_(own[h].index_select(0, edges.rows)).mul_(kept[h])
             to_q[h] = edges.bag(k[h], s)
-            e, inner = edges.powers(k[h], q[h])  # from here on an edge stands where the other direction is
+            e, inner = powers(edges, k[h], q[h])  # from here on an edge stands where the other direction is
             s = edges.dots(v[h], g[h]).sub_(own[h].index_select(0, edges.columns)).mul_(inner)
             to_k[h], to_v[h] = edges.bag(q[h], s), edges.bag(g[h], e)
         return to_q, to_k, to_v, None
@@ -139,7 +117,7 @@ class AutoCfNet(EmbeddingNet):
 
     def embed(self, ground: torch.Tensor | None = None) -> Embedded:
         h = e0 = self.e0 if ground is None else ground
-        weights, edges = self.hops.weights, Edges(self.hops.rows, self.hops.columns, self.hops.starts)
+        weights, edges = self.hops.weights, self.hops.edges
         parts: tuple[torch.Tensor, ...] = ()
         if self.training:
             added = bool(torch.rand(()) < SHARE)
@@ -189,11 +167,5 @@ class AutoCfNet(EmbeddingNet):
         loss = -(pick(users, batch.user) * pick(items, batch.positive)).sum(-1).mean() + sum(vectors.parts)
         u, share = losses.tally(len(users), batch.user)  # distinct users, and their shares of the batch
         i, _ = losses.tally(len(items), batch.positive)
-        loss = loss + _crowd(pick(users, u), items, share)
-        return loss + w * (_crowd(pick(users, u), users) + _crowd(pick(items, i), items)) if w else loss
-
-
-def _crowd(x: torch.Tensor, others: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """sum_b w_b log sum_k exp(x_b . o_k), or the mean. (B, d), (K, d), (B,)"""
-    weight = torch.full_like(x[:, 0], 1 / len(x)) if weight is None else weight
-    return losses._Crowd.apply(x, others, torch.full_like(weight, -torch.inf), weight, None)
+        loss = loss + losses.crowd(pick(users, u), items, share)
+        return loss + w * (losses.crowd(pick(users, u), users) + losses.crowd(pick(items, i), items)) if w else loss

@@ -6,9 +6,8 @@ are those of RLMRec's code (Ren et al., WWW 2024), with whose table results are 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +20,6 @@ from penchant.model import Model
 from penchant.nn import Embedded, EmbeddingNet, pick, table
 
 __all__ = ["Dccf"]
-
-with warnings.catch_warnings(action="ignore"):
-    torch.eye(1).to_sparse_csr()  # torch says once in a process that such tensors are new
 
 
 @dataclass(frozen=True)
@@ -57,23 +53,6 @@ class Dccf(Model):
         return DccfNet(self, train)
 
 
-class _Dots(torch.autograd.Function):
-    """x_r . x_c on every edge of a graph whose edges go both ways. (N, d) -> (nnz,)"""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, hops: Hops) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        ctx.hops = hops
-        size, out = (len(x), len(x)), torch.zeros_like(hops.weights)
-        csr = torch.sparse_csr_tensor(hops.starts, hops.columns, out, size, check_invariants=False)
-        return torch.sparse.sampled_addmm(csr, x, x.T, beta=0.0, out=csr).values()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (x,), hops = ctx.saved_tensors, ctx.hops
-        return hops.hop(x, grads[0] + grads[0][hops.twin]), None
-
-
 class DccfNet(EmbeddingNet):
     def __init__(self, model: Dccf, train: Interactions) -> None:
         super().__init__(train, model.l2, model.negatives)
@@ -104,7 +83,7 @@ class DccfNet(EmbeddingNet):
 
     def masked(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
         """Mean of the neighbours' e, weighed by (cos(x_u, x_v) + 1) / 2; 0 where all weights are. (U + I, d) -> (U + I, d)"""
-        w = (_Dots.apply(F.normalize(x), self.hops) + 1) / 2  # (nnz,)
+        w = (self.hops.alike(F.normalize(x)) + 1) / 2  # (nnz,)
         total = torch.zeros_like(e[:, 0]).index_add(0, self.hops.rows, w)  # (U + I,)
         return self.hops.weigh(e, w) / torch.where(total > 0, total, 1)[:, None]
 
