@@ -538,7 +538,7 @@ def test_final_asks_only_for_what_its_model_takes(data: Path, store: Store, tmp_
 
 
 def test_the_recipe_of_the_shop_asks_for_what_the_issue_says() -> None:
-    found = read(Path(__file__).parent.parent / "recipes" / "shop-noise.toml")
+    found = read(Path(__file__).parent.parent / "recipes" / "lmmrec-shop.toml")
     assert found.noise is not None
     assert found.noise.rates == (0, 0.1, 0.2, 0.3)
     assert isinstance(found.model, Lmmrec)
