@@ -542,8 +542,10 @@ def test_the_recipe_of_the_shop_asks_for_what_the_issue_says() -> None:
     assert found.noise is not None
     assert found.noise.rates == (0, 0.1, 0.2, 0.3)
     assert isinstance(found.model, Lmmrec)
-    backbone, rlmrec = found.noise.beside
+    uncoupled, uncoordinated, backbone, rlmrec = found.noise.beside
     assert isinstance(rlmrec, Rlmrec)
+    assert uncoupled == replace(found.model, weight_itcm=0)
+    assert uncoordinated == replace(found.model, weight_mcs=0)
     assert found.model.backbone == backbone == rlmrec.backbone
     assert found.task.mask == found.task.history == ("train",)
     assert noise.inputs_of(found) == ("user_motives", "item_motives")
