@@ -20,16 +20,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from penchant import runs
-from penchant.model import Model
+from penchant.report import Report
 from penchant.results import PerUser
 
 METRICS = ("recall@20", "ndcg@20")
-
-
-def kind(model: Model) -> str:
-    """What a plug-in is called in the table."""
-    return f"{model.name} {model.form}" if hasattr(model, "form") else model.name
 
 
 def tested(values: np.ndarray, against: np.ndarray) -> dict[str, float]:
@@ -46,12 +40,12 @@ def table(folders: Sequence[Path], metrics: Sequence[str]) -> list[dict[str, Any
     for folder in folders:
         if not (folder / "report.json").exists():
             continue
-        model, found = runs.read(folder).recommender.model, PerUser.read(folder)
-        backbone = getattr(model, "backbone", None)
-        if backbone is None:
-            bare[model.name] = found
+        report, found = Report.read(folder), PerUser.read(folder)
+        if "backbone" in report.settings:
+            kind = " ".join(filter(None, [report.model, report.settings.get("form")]))
+            plugged[kind][report.settings["backbone"]["name"]] = found
         else:
-            plugged[kind(model)][backbone.name] = found
+            bare[report.model] = found
     rows: list[dict[str, Any]] = []
     for name, found in bare.items():
         rows.append({"model": name, "seeds": len(found.seeds)})

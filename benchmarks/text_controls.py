@@ -14,14 +14,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from penchant import recipe, run, runs
+from penchant import recipe, run
 from penchant.features import Features
 from penchant.ranking import evaluate
 from penchant.recipe import Recipe
+from penchant.report import Report
 from penchant.results import PerUser
 from penchant.store import Store
 
@@ -41,7 +43,9 @@ def changed(features: Features, how: str, seed: int) -> Features:
 def fitted(wish: Recipe, ready: run.Prepared, how: str, seed: int) -> Mapping[str, np.ndarray]:
     """Per-user values on test."""
     model = wish.model.backbone if how == "none" else wish.model  # type: ignore[attr-defined]
-    given = {} if how == "none" else {name: changed(value, how, seed) for name, value in ready.inputs.items()}
+    given: dict[str, Any] = (
+        {} if how == "none" else {name: changed(value, how, seed) for name, value in ready.inputs.items()}
+    )
     rec = model.fit(ready.split.train, ready.split.valid, replace(wish.training, seed=seed), **given)
     return evaluate(rec, ready.split, wish.task, lists=False).per_user
 
@@ -55,7 +59,8 @@ def main() -> None:
     rows = []
     for folder in asked.runs:
         wish = recipe.read(folder / "recipe.lock.toml")
-        wish = replace(wish, model=runs.read(folder).recommender.model, search={})
+        settings = Report.read(folder).settings  # with what the search chose
+        wish = wish.with_settings({key: settings[key.removeprefix("model.")] for key in wish.search})
         ready, true = run.prepare(wish, Store(asked.store)), PerUser.read(folder)
         found = {"true": {metric: true.averaged(metric) for metric in METRICS}}
         for how in ("none", "shuffled", "random"):
