@@ -13,6 +13,7 @@ import typer
 from penchant import answers
 from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store
 from penchant.cli_enrich import enrich
+from penchant.cli_reasons import RunFolder, faithful, why
 from penchant.cli_store import diff, forget, gc, show
 from penchant.entry import guarded
 from penchant.errors import BadSetting
@@ -23,11 +24,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-for command in (enrich, encode, show, diff, gc, forget, doctor):
-    app.command()(command)
-
 K = Annotated[int, typer.Option("-k", help="How many items.", min=1)]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
 
 def _version(asked: bool) -> None:
@@ -224,41 +221,8 @@ def similar(
     screen.out.print(screen.listing(found, opened.catalog, (), f"{opened.recommender.name}: like {item}"))
 
 
-@app.command()
-def why(
-    run: RunFolder,
-    user: Annotated[str, typer.Option("--user", help="User id.")],
-    item: Annotated[str, typer.Option("--item", help="Item id.")],
-    json: Json = False,
-) -> None:
-    """The reason for one item in one user's list, with its evidence."""
-    from dataclasses import asdict
-
-    from penchant import runs, screen
-    from penchant.reasons import explain
-    from penchant.table import visible
-
-    opened = runs.read(run)
-    opened.know([user], [item])
-    reason = explain(opened.recommender, user, item, opened.catalog, most=5, drives=opened.drives)
-    if json:
-        answers.print_json({"model": opened.recommender.name, **asdict(reason)})
-        return
-    screen.out.print(visible(reason.sentence), markup=False, soft_wrap=True)
-    for moved in reason.motives:
-        said = visible(f"  {moved.lift:.1f} x  {'; '.join(moved.phrases)}")
-        screen.out.print(said, markup=False, highlight=False, soft_wrap=True)
-    for part in reason.evidence:
-        quoted = f"  “{part.span}”" if part.span else ""
-        said = visible(f"  {part.weight:+.4f}  {part.title}  ({part.item_id}){quoted}")
-        screen.out.print(said, markup=False, highlight=False, soft_wrap=True)
-    if reason.motives:
-        screen.out.print(
-            "  (x: her share of a motive over everybody's; named by phrases about those who have it)", style="dim"
-        )
-    kind = "are exact parts of the score" if reason.exact else "order the history by a linear reading"
-    if reason.evidence:
-        screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")
+for command in (why, faithful, enrich, encode, show, diff, gc, forget, doctor):
+    app.command()(command)
 
 
 def main() -> NoReturn:

@@ -31,7 +31,7 @@ from penchant.catalog import Catalog
 from penchant.data import Dataset, Ids
 
 COMMAND = [sys.executable, "-c", "from penchant.cli import main; main()"]
-COMMANDS = ("demo", "run", "compare", "recommend", "similar", "why", "encode", "show", "doctor", "data")
+COMMANDS = ("demo", "run", "compare", "recommend", "similar", "why", "faithful", "encode", "show", "doctor", "data")
 
 HOSTILE_ID = "p\n\"'<b>[red]"
 HOSTILE_TITLE = "<script>alert(1)</script>[bold red]\x1b[31mNice\x1b[0m\nlamp\r\t[/bold]\u202e & more"
@@ -295,6 +295,19 @@ def test_similar_and_why(ask: Ask, made: Path) -> None:
     said = ask("why", made / "bpr", "--user", "s00003", "--item", "p0003").out
     assert reason["evidence"]
     assert all(f"{part['weight']:+.4f}" in said for part in reason["evidence"])
+
+
+def test_faithful_tells_what_the_evidence_carries(ask: Ask, made: Path) -> None:
+    found = ask("faithful", made / "bpr", "--users", 20, "--json").json
+    assert 0 < found["users"] <= 20
+    by_way = {other["way"]: other for other in found["others"]}
+    assert set(by_way) == {"random", "popular", "similar"}
+    assert by_way["random"]["ratio"] == pytest.approx(found["drop"] / by_way["random"]["drop"])
+    said = ask("faithful", made / "bpr", "--users", 20).out
+    assert f"{found['drop']:.4f}" in said
+    assert f"{by_way['random']['ratio']:.2f} times" in said
+    is_a_mistake(ask("faithful", made / "popular"), "whose list is her own")
+    is_a_mistake(ask("faithful", made / "bpr", "--size", 1000), "at least 1002 choices")
 
 
 def test_compare_prints_and_writes(ask: Ask, made: Path, tmp_path: Path) -> None:

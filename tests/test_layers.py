@@ -35,7 +35,7 @@ LAYERS: dict[str, str] = {
     "4": "models/",
     "5": "ranking reasons drives faithful tune",
     "6": "recipe typed noise misread sayings drives_file inputs seeds run runs examples demo",
-    "7": "cli cli_data cli_enrich cli_store entry answers doctor screen showing term_picture serve/ __main__",
+    "7": "cli cli_data cli_enrich cli_reasons cli_store entry answers doctor screen showing term_picture serve/ __main__",
     "8": "__init__",  # the public face, which only its users import
 }
 
