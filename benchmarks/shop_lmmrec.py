@@ -1,6 +1,6 @@
 """LMMRec where the truth is known: the recipe lmmrec-shop on five shops, whether its reasons are true, and what they carry.
 
-    python benchmarks/shop_lmmrec.py [--shops 5] [--out runs/shops] [--store store] [--json]
+    python benchmarks/shop_lmmrec.py [--shops 5] [--rates 0 0.2 0.3] [--out runs/shops] [--store store] [--json]
 
 Each shop is another world with products, shoppers and motives of its own; the recipe is run on each as it stands. Printed:
 
@@ -35,7 +35,7 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "lmmrec-shop.toml"
 
 def match(made: run.Run, world: shop.Shop) -> tuple[float, float]:
     """The share of shoppers whose strongest prototype is named by a true motive of theirs; and by chance."""
-    scorer, train = made.recommender.scorer, made.ready.split.train
+    scorer, train = made.recommender.scorer, made.prepared.split.train
     assert isinstance(scorer, Motivated)
     assert made.drives is not None
     log = world.dataset.interactions
@@ -55,6 +55,7 @@ def match(made: run.Run, world: shop.Shop) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shops", type=int, default=5)
+    parser.add_argument("--rates", type=float, nargs="+", help="of noise; else the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/shops"))
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")
@@ -62,7 +63,8 @@ def main() -> None:
     accuracy: dict[str, dict[float, list[dict[str, float]]]] = {}
     matches, drops = [], []
     for number in range(asked.shops):
-        wish = replace(recipe.read(RECIPE), data=f"shop:{number}")
+        rates = [f"noise.rates={asked.rates}"] if asked.rates else []
+        wish = replace(recipe.read(RECIPE, rates), data=f"shop:{number}")
         made = run.run(wish, asked.out / str(number), Store(asked.store))
         assert made.report.noise is not None
         for model in made.report.noise.models:
