@@ -22,8 +22,9 @@ from penchant.ranking import Task, evaluate
 from penchant.texts import Provenance
 from penchant.training import Training
 
-USERS, ITEMS, MOTIVES, CHOICES = 400, 160, 8, 20
+USERS, ITEMS, MOTIVES, CHOICES = 300, 160, 8, 20
 SEEDS = (0, 1, 2)
+RATE = 0.3  # of random choices among those of train
 BACKBONE = LightGcn(dim=16, layers=2, l2=1e-4)
 FULL = {"prototypes": 16, "weight_mcs": 0.1, "weight_itcm": 0.1}
 TRAINING = Training(epochs=60, batch_size=256, learning_rate=0.01, validate_every=3, patience=6, select="recall@10")
@@ -81,17 +82,16 @@ def reached(rate: float, mcs: bool, itcm: bool) -> float:
 
 
 @pytest.mark.long
-def test_each_loss_helps_and_both_are_no_worse_than_one() -> None:
-    bare, full = reached(0.25, False, False), reached(0.25, True, True)
-    without_mcs, without_itcm = reached(0.25, False, True), reached(0.25, True, False)
-    print(bare, without_mcs, without_itcm, full)
-    assert min(without_mcs, without_itcm) > 1.05 * bare
-    assert full > 0.98 * max(without_mcs, without_itcm)
-    assert full > 1.1 * bare
+def test_each_loss_helps_and_both_do() -> None:
+    """Both ask for the same, r near z; so together they are about as good as the better one, and never the worse for it."""
+    bare, full = reached(RATE, False, False), reached(RATE, True, True)
+    alone = reached(RATE, False, True), reached(RATE, True, False)
+    assert min(alone) > 1.2 * bare
+    assert full > 1.2 * bare
+    assert full > 0.95 * max(alone)
 
 
 @pytest.mark.long
 def test_random_choices_take_no_more_than_from_the_backbone() -> None:
-    lost = [1 - reached(0.3, on, on) / reached(0.0, on, on) for on in (True, False)]
-    print(lost, reached(0, False, False), reached(0, True, True))
-    assert lost[0] <= lost[1]
+    lost = [1 - reached(RATE, on, on) / reached(0.0, on, on) for on in (True, False)]
+    assert lost[0] < lost[1]
