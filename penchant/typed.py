@@ -27,6 +27,9 @@ COUNTS = (
 )  # of which there must be one
 
 
+NET = '{ name = "lightgcn", dim = 32 }'
+
+
 def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
     """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere."""
     raw = table(where, raw)
@@ -37,12 +40,18 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             raise UnknownKey(where, key, [*names, *also])
     for name, f in names.items():
         if name not in raw and f.default is MISSING and f.default_factory is MISSING:
-            raise BadRecipe(f"{where} lacks `{name}`")
+            example = f". Add:  {name} = {NET}" if hints[f.name] is Model else ""
+            raise BadRecipe(f"{where} lacks `{name}`{example}")
     values = {}
     for key, value in raw.items():
         f, least = names[key], int(key in COUNTS)
         if isinstance(value, int | float) and not least <= value < math.inf:
             raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
+        if (hints[f.name] is Model) != isinstance(value, Model):
+            wanted = (
+                f"a model is meant here, e.g. {key} = {NET}" if hints[f.name] is Model else "no model is meant here"
+            )
+            raise BadSetting(f"{where} {key} = {_short(value)}: {wanted}")
         values[f.name] = value if isinstance(value, Model) else typed(f"{where} {key}", hints[f.name], value)
     return cls(**values)
 
@@ -54,6 +63,10 @@ def typed(where: str, hint: Any, value: Any) -> Any:
     except (ValidationError, TypeError) as error:  # a TypeError where TOML's date or time is not meant
         said = error.errors()[0]["msg"].lower() if isinstance(error, ValidationError) else "no date is meant here"
         raise BadSetting(f"{where} = {value!r}: {said}") from None
+
+
+def _short(value: Any) -> str:
+    return f'{{ name = "{value.name}" ... }}' if isinstance(value, Model) else repr(value)
 
 
 def table(where: str, raw: Any) -> Mapping[str, Any]:

@@ -201,6 +201,13 @@ def test_the_field_that_python_calls_from_is_called_from(tmp_path: Path) -> None
         (SHORT + "l2 = false\n", "[model] lightgcn l2 = False"),
         (SHORT + "dim = 0\n", "[model] lightgcn dim = 0 must be 1 or more"),
         (SHORT + "negatives = 0\n", "negatives = 0 must be 1 or more"),
+        (SHORT + 'dim = { name = "bpr" }\n', 'dim = { name = "bpr" ... }: no model is meant here'),
+        (
+            'data = "shop"\n[model]\nname = "lmmrec"\n',
+            'lacks `backbone`. Add:  backbone = { name = "lightgcn", dim = 32 }',
+        ),
+        ('data = "shop"\n[model]\nname = "lmmrec"\nbackbone = "bpr"\n', "backbone = 'bpr': a model is meant here"),
+        ('data = "shop"\n[model]\nname = "rlmrec"\nbackbone = { dim = 8 }\n', "a model is meant here"),
         (SHORT + "layers = -1\n", "layers = -1 must be 0 or more"),
         (SHORT + "l2 = -1e-3\n", "l2 = -0.001 must be 0 or more"),
         (SHORT + "l2 = inf\n", "l2 = inf"),
