@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,7 @@ def main() -> None:
     matches, drops = [], []
     for number in range(asked.shops):
         rates = [f"noise.rates={asked.rates}"] if asked.rates else []
-        wish = replace(recipe.read(RECIPE, rates), data=f"shop:{number}")
+        wish = recipe.read(RECIPE, [f"data=shop:{number}", *rates])
         made = run.run(wish, asked.out / str(number), Store(asked.store))
         assert made.report.noise is not None
         for model in made.report.noise.models:
