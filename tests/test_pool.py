@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,6 +16,14 @@ from penchant.lm.pool import Places, in_order
 
 async def _closed() -> None:
     return None
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """As at a terminal: a process that a shell put into the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("moment", ["made", "begun"])
