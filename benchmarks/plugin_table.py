@@ -3,68 +3,91 @@
     for recipe in recipes/lmmrec-xrec-*.toml; do penchant run $recipe; done
     python benchmarks/plugin_table.py runs/lmmrec-xrec-* [--metrics recall@20 ndcg@20] [--json]
 
-A run of a plug-in belongs to the bare run of the same backbone with the same settings; several plug-ins of one kind, such as
-two forms of rlmrec, are told apart by their settings. Values are means over users of the mean over seeds. p: paired t-test over
-users, two-sided, of the means over seeds (and over backbones, in the last lines), not corrected for the number of rows.
+A run of a plug-in belongs to the one bare run of its backbone with the same settings and the same training; it is refused where
+that is missing, and so are two runs of one kind over one backbone, runs of different protocols or users, and unfinished ones.
+Bare runs without a plug-in over them, such as of EASE, stand by themselves. Values are means over users of the mean over seeds.
+p: paired t-test over users, two-sided, of the means over seeds (and over backbones, in the last lines), not corrected for the
+number of rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from penchant import runs
+from penchant.compare import compare
+from penchant.errors import BadInput, PenchantError
+from penchant.metrics import paired
 from penchant.report import Report
 from penchant.results import PerUser
 
 METRICS = ("recall@20", "ndcg@20")
+Values = Mapping[str, np.ndarray]  # by metric, one value a user, averaged over seeds
+
+
+def same(model: str, settings: Mapping[str, Any], report: Report) -> str:
+    """What a backbone and its bare run must share."""
+    return json.dumps([model, settings, report.training], sort_keys=True)
+
+
+def read(folders: Sequence[Path], metrics: Sequence[str]) -> list[tuple[Report, Values]]:
+    """Users in the order of the first run's. Raises DifferentProtocols for runs that must not stand in one table."""
+    found = [(Report.read(runs.finished(folder)), PerUser.read(folder)) for folder in folders]
+    compare(found, metrics=metrics)
+    users = found[0][1].users
+    rows = []
+    for report, per_user in found:
+        place = {user: row for row, user in enumerate(per_user.users)}
+        order = [place[user] for user in users]
+        rows.append((report, {metric: per_user.averaged(metric)[order] for metric in metrics}))
+    return rows
 
 
 def tested(values: np.ndarray, against: np.ndarray) -> dict[str, float]:
     return {
         "value": round(float(values.mean()), 4),
         "gain": round(float(values.mean() / against.mean() - 1), 4),
-        "p": float(f"{stats.ttest_rel(values, against).pvalue:.2g}"),
+        "p": float(f"{paired(values, against).p:.2g}"),
     }
 
 
 def table(folders: Sequence[Path], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    bare: dict[str, PerUser] = {}
-    plugged: dict[str, dict[str, PerUser]] = defaultdict(dict)
-    for folder in folders:
-        if not (folder / "report.json").exists():
-            continue
-        report, found = Report.read(folder), PerUser.read(folder)
+    bare: dict[str, tuple[Report, Values]] = {}
+    plugged: dict[str, dict[str, tuple[Report, Values]]] = {}  # by plug-in and by what its bare run must be
+    for folder, (report, values) in zip(folders, read(folders, metrics), strict=True):
+        kind, key, into = report.model, same(report.model, report.settings, report), bare
         if "backbone" in report.settings:
+            backbone = dict(report.settings["backbone"])
             kind = " ".join(filter(None, [report.model, report.settings.get("form")]))
-            plugged[kind][report.settings["backbone"]["name"]] = found
-        else:
-            bare[report.model] = found
+            key, into = same(backbone.pop("name"), backbone, report), plugged.setdefault(kind, {})
+        if key in into:
+            raise BadInput(f"{folder} is a second run of {kind} over the same backbone. Name one of them")
+        into[key] = report, values
     rows: list[dict[str, Any]] = []
-    for name, found in bare.items():
-        rows.append({"model": name, "seeds": len(found.seeds)})
+    for key, (report, values) in bare.items():
+        rows.append({"model": report.model, "seeds": len(report.seeds)})
         for metric in metrics:
-            rows[-1][metric] = {"value": round(float(found.averaged(metric).mean()), 4)}
+            rows[-1][metric] = {"value": round(float(values[metric].mean()), 4)}
         for plugin, over in plugged.items():
-            if name in over:
-                rows.append({"model": f"{name} + {plugin}", "seeds": len(over[name].seeds)})
+            if key in over:
+                rows.append({"model": f"{report.model} + {plugin}", "seeds": len(over[key][0].seeds)})
                 for metric in metrics:
-                    rows[-1][metric] = tested(over[name].averaged(metric), found.averaged(metric))
+                    rows[-1][metric] = tested(over[key][1][metric], values[metric])
     for plugin, over in plugged.items():
-        both = [name for name in over if name in bare]
-        if len(both) > 1:
-            rows.append(
-                {"model": f"mean of {len(both)} + {plugin}", "seeds": min(len(over[name].seeds) for name in both)}
-            )
-            for metric in metrics:
-                ours = np.mean([over[name].averaged(metric) for name in both], axis=0)
-                rows[-1][metric] = tested(ours, np.mean([bare[name].averaged(metric) for name in both], axis=0))
+        for key, (report, _) in over.items():
+            if key not in bare:
+                name = report.settings["backbone"]["name"]
+                raise BadInput(f"{plugin} over {name}: no bare run of {name} here has the same settings and training")
+        rows.append({"model": f"mean of {len(over)} + {plugin}", "seeds": min(len(r.seeds) for r, _ in over.values())})
+        for metric in metrics:
+            ours, theirs = (np.mean([each[key][1][metric] for key in over], axis=0) for each in (over, bare))
+            rows[-1][metric] = tested(ours, theirs)
     return rows
 
 
@@ -74,7 +97,10 @@ def main() -> None:
     parser.add_argument("--metrics", nargs="+", default=list(METRICS))
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    rows = table(sorted(asked.runs), asked.metrics)
+    try:
+        rows = table(sorted(asked.runs), asked.metrics)
+    except PenchantError as error:
+        parser.error(str(error))
     if asked.json:
         print(json.dumps(rows))
         return

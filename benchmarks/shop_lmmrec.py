@@ -51,19 +51,26 @@ def match(made: run.Run, world: shop.Shop) -> tuple[float, float]:
     return float(hit.mean()), float((true.mean(axis=0)[said] * known).mean())
 
 
+def below(p: float) -> str:
+    """A power of ten that p stays below."""
+    return f"< 1e{np.floor(np.log10(p)) + 1:.0f}" if p else "< 1e-300"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shops", type=int, default=5)
-    parser.add_argument("--rates", type=float, nargs="+", help="of noise; else the recipe's")
+    parser.add_argument("--rates", type=float, nargs="+", help="of noise, 0 among them; else the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/shops"))
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    if asked.rates and 0 not in asked.rates:
+        parser.error("what noise costs is told against none: --rates 0 0.2")
     accuracy: dict[str, dict[float, list[dict[str, float]]]] = {}
     matches, drops = [], []
     for number in range(asked.shops):
-        rates = [f"noise.rates={asked.rates}"] if asked.rates else []
-        wish = recipe.read(RECIPE, [f"data=shop:{number}", *rates])
+        changed = [f"noise.rates={asked.rates}"] if asked.rates else []
+        wish = recipe.read(RECIPE, [f"data=shop:{number}", *changed])
         made = run.run(wish, asked.out / str(number), Store(asked.store))
         assert made.report.noise is not None
         for model in made.report.noise.models:
@@ -97,7 +104,7 @@ def main() -> None:
         "match": [round(hit, 3) for hit, _ in matches],
         "chance": [round(chance, 3) for _, chance in matches],
         "faithfulness": {way: [round(one[way][0], 2) for one in drops] for way in drops[0]},
-        "p": {way: [float(f"{one[way][1]:.1g}") for one in drops] for way in drops[0]},
+        "largest p": {way: max(one[way][1] for one in drops) for way in drops[0]},  # 0: below what a float holds
     }
     if asked.json:
         print(json.dumps({"accuracy": table, **facts}))
@@ -109,7 +116,9 @@ def main() -> None:
         )
     print(f"match {np.mean(facts['match']):.1%}, chance {np.mean(facts['chance']):.1%}")
     for way in drops[0]:
-        print(f"evidence over {way}: {np.mean(facts['faithfulness'][way]):.2f} times; p {facts['p'][way]}")
+        print(
+            f"evidence over {way}: {np.mean(facts['faithfulness'][way]):.2f} times; p {below(facts['largest p'][way])}"
+        )
 
 
 if __name__ == "__main__":

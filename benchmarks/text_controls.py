@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from penchant import recipe, run
+from penchant import recipe, run, runs
+from penchant.errors import BadInput, PenchantError
 from penchant.features import Features
+from penchant.metrics import paired
+from penchant.model import Model
 from penchant.ranking import evaluate
 from penchant.recipe import Recipe
 from penchant.report import Report
@@ -40,9 +42,16 @@ def changed(features: Features, how: str, seed: int) -> Features:
     return replace(features, values=values)
 
 
-def fitted(wish: Recipe, ready: run.Prepared, how: str, seed: int) -> Mapping[str, np.ndarray]:
+def backbone(folder: Path, wish: Recipe) -> Model:
+    """Raises BadInput for a run without one."""
+    found = getattr(wish.model, "backbone", None)
+    if not isinstance(found, Model):
+        raise BadInput(f"{folder} is a run of {wish.model.name}, not of a plug-in over a backbone")
+    return found
+
+
+def fitted(model: Model, wish: Recipe, ready: run.Prepared, how: str, seed: int) -> Mapping[str, np.ndarray]:
     """Per-user values on test."""
-    model = wish.model.backbone if how == "none" else wish.model  # type: ignore[attr-defined]
     given: dict[str, Any] = (
         {} if how == "none" else {name: changed(value, how, seed) for name, value in ready.inputs.items()}
     )
@@ -56,22 +65,27 @@ def main() -> None:
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    try:
+        plugins = [(folder, recipe.read(runs.finished(folder) / "recipe.lock.toml")) for folder in asked.runs]
+        bare = [backbone(*plugin) for plugin in plugins]
+    except PenchantError as error:
+        parser.error(str(error))
     rows = []
-    for folder in asked.runs:
-        wish = recipe.read(folder / "recipe.lock.toml")
+    for (folder, wish), none in zip(plugins, bare, strict=True):
         settings = Report.read(folder).settings  # with what the search chose
         wish = wish.with_settings({key: settings[key.removeprefix("model.")] for key in wish.search})
         ready, true = run.prepare(wish, Store(asked.store)), PerUser.read(folder)
         found = {"true": {metric: true.averaged(metric) for metric in METRICS}}
         for how in ("none", "shuffled", "random"):
-            each = [fitted(wish, ready, how, seed) for seed in true.seeds]
+            model = none if how == "none" else wish.model
+            each = [fitted(model, wish, ready, how, seed) for seed in true.seeds]
             found[how] = {metric: np.mean([one[metric] for one in each], axis=0) for metric in METRICS}
         for how, values in found.items():
             row: dict[str, object] = {"run": folder.name, "texts": how}
             for metric in METRICS:
                 row[metric] = round(float(values[metric].mean()), 4)
                 if how != "none":
-                    row[f"p {metric}"] = float(f"{stats.ttest_rel(values[metric], found['none'][metric]).pvalue:.2g}")
+                    row[f"p {metric}"] = float(f"{paired(values[metric], found['none'][metric]).p:.2g}")
             rows.append(row)
             if not asked.json:
                 print(row, flush=True)

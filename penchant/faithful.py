@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from penchant import topk
 from penchant.data import Queries
 from penchant.errors import BadSetting
+from penchant.metrics import paired
 from penchant.model import Recommender
 
 __all__ = ["Deletion", "Faithfulness", "faithfulness"]
@@ -78,7 +78,7 @@ def faithfulness(rec: Recommender, users: Sequence[int], size: int = 2, draws: i
     for way in WAYS:
         mean = float(found[way].mean())
         same = bool(np.allclose(own, found[way]))
-        p = 1.0 if same or len(own) < 2 else float(stats.ttest_rel(own, found[way]).pvalue)
+        p = 1.0 if same or len(own) < 2 else paired(own, found[way]).p
         others.append(Deletion(way, mean, float(own.mean()) / mean if mean > 0 else float("inf"), p))
     return Faithfulness(len(histories), size, float(own.mean()), tuple(others))
 

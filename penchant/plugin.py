@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import nn
@@ -15,7 +13,7 @@ from penchant.features import Features
 from penchant.model import Model
 from penchant.nn import EmbeddingNet, frozen_product
 
-__all__ = ["Texts", "backbone_of", "beside", "taken", "width"]
+__all__ = ["Texts", "backbone_of", "taken", "width"]
 
 
 class Texts(nn.Module):
@@ -82,12 +80,6 @@ def backbone_of(plugin: str, backbone: Model, train: Interactions) -> EmbeddingN
 
 
 ADVICE = 'Choose one that does:  backbone = { name = "lightgcn", dim = 32 }'
-
-
-def beside(net: nn.Module, backbone: nn.Module) -> Iterator[nn.Parameter]:
-    """The parameters that a plug-in has beside its backbone's."""
-    theirs = {id(parameter) for parameter in backbone.parameters()}
-    return (parameter for parameter in net.parameters() if id(parameter) not in theirs)
 
 
 @torch.no_grad()

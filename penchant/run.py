@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from penchant import drives_file, metrics, noise, runs, saved, sayings, tune
+from penchant import drives_file, metrics, noise, runs, saved, sayings
 from penchant import inputs as making
 from penchant.cards import reference
+from penchant.chosen import settled
 from penchant.data import Dataset, Interactions, digest
 from penchant.drives import Drives
 from penchant.enrich import Written
@@ -26,11 +27,10 @@ from penchant.errors import BadSetting, MissingFile
 from penchant.features import Features
 from penchant.model import Recommender, settings_of
 from penchant.recipe import Recipe
-from penchant.report import Claim, DataFacts, Input, LmCost, Metric, Point, Protocol, Report, Seconds, write_whole
+from penchant.report import Claim, DataFacts, Input, LmCost, Metric, Point, Protocol, Report, Seconds
 from penchant.results import PerUser, TopLists
 from penchant.seeds import Log, Prepared, SeedResult, Silent, Watcher, one
 from penchant.store import Store
-from penchant.training import Validation
 
 __all__ = ["Run", "final", "prepare", "run"]
 
@@ -108,10 +108,11 @@ def run(
     identity = _identity(recipe, ready)
     held = runs.claim(out, recipe, identity, fresh, renew)
     log = Log(out / "log.jsonl")
-    chosen, trials = _search(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
-    searched = sum(trial.seconds for trial in trials)
+    chosen, trials = settled(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
     recipe = recipe.with_settings(chosen) if chosen else recipe
     done = [one(recipe, ready, out / "seeds" / str(seed), seed, watch, log) for seed in recipe.seeds]
+    handed_on = chosen if done[0].curve.epoch else None  # whose seconds are those of the first seed
+    searched = sum(trial.seconds for trial in trials if trial.settings != handed_on)
     best = int(np.argmax([-np.inf if seed.valid is None else seed.valid for seed in done]))
     kept = saved.read(out / "seeds" / str(recipe.seeds[best]) / "model")
     saved.write(kept, out / "model")
@@ -181,40 +182,6 @@ def final(
     shutil.rmtree(out / "work", ignore_errors=True)
     held.close()
     return rec
-
-
-def _search(
-    recipe: Recipe, ready: Prepared, out: Path, identity: str, watch: Watcher, log: Log
-) -> tuple[dict[str, Any], list[tune.Trial]]:
-    """Settings chosen on valid with the first seed. The split that is searched on has no test part."""
-    if not recipe.search:
-        return {}, []
-    split = ready.split.without_test()
-    total = len(tune.grid(recipe.search))
-
-    def measure(settings: dict[str, Any]) -> tuple[float, float]:
-        trial = recipe.with_settings(settings)
-        training = replace(trial.training, seed=recipe.seeds[0])
-        named = ", ".join(f"{key.split('.')[-1]}={value}" for key, value in settings.items())
-        watch.stage(f"search {named} ({total} settings)", training.epochs)
-        started = time.perf_counter()
-        rec = trial.model.fit(
-            split.train,
-            split.valid,
-            training,
-            folder=out / "search" / digest(json.dumps(settings, sort_keys=True))[:12],
-            progress=lambda curve: watch.step(curve.epoch[-1], training.epochs, f"valid {curve.best or 0:.4f}"),
-            **ready.inputs,
-        )
-        value = Validation.of(split.train, split.valid, training.select).value(rec)
-        seconds = time.perf_counter() - started
-        log.say("trial", {**settings, "valid": value, "seconds": seconds})
-        return value, seconds
-
-    best, trials = tune.search(recipe.search, measure, out, identity)
-    shutil.rmtree(out / "search", ignore_errors=True)
-    write_whole(out / "chosen.json", json.dumps(best).encode())
-    return best, trials
 
 
 def _report(

@@ -36,7 +36,7 @@ __all__ = ["Opened", "claim", "claimed", "finished", "read", "versions", "write_
 
 OWN = (
     *("report.json", "report.html", "model", ".model.old", "top.parquet", "per_user.parquet", "items.parquet"),
-    *("motives.json", "reviews.parquet", "noise"),
+    *(*drives_file.NAMES, "noise"),
     *("chosen.json", "search.json", "search", "seeds", "work", "log.jsonl", "recipe.lock.toml", "run.json"),
 )
 """What a run writes into its folder."""

@@ -36,7 +36,6 @@ class Trainable(Protocol):
     def loss(self, batch: Any) -> torch.Tensor: ...
     def finish(self) -> Scorer: ...
     def parameters(self) -> Iterable[nn.Parameter]: ...
-    def free(self) -> Iterable[nn.Parameter]: ...  # those that bear no L2
 
 
 def _optimisers(net: Trainable, rate: float) -> list[torch.optim.Optimizer]:
@@ -46,11 +45,9 @@ def _optimisers(net: Trainable, rate: float) -> list[torch.optim.Optimizer]:
     """
     rows = [p for p in net.parameters() if isinstance(p, ByRows)]
     dense = [p for p in net.parameters() if not isinstance(p, ByRows) and p.requires_grad]
-    free = {id(p) for p in net.free()} if net.l2 else set()
     found: list[torch.optim.Optimizer] = []
-    for own, l2 in (([p for p in dense if id(p) not in free], net.l2), ([p for p in dense if id(p) in free], 0.0)):
-        if own:
-            found.append(torch.optim.Adam(own, lr=rate, weight_decay=2 * l2, fused=True))
+    if dense:
+        found.append(torch.optim.Adam(dense, lr=rate, weight_decay=2 * net.l2, fused=True))
     if rows:
         found.append(RowAdam(rows, lr=rate, l2=net.l2))
     return found

@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penchant.cli import main
 
-__all__ = ["Answer", "Ask", "asking"]
+__all__ = ["Answer", "Ask", "asking", "surrounded"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Answer:
 
 
 Ask = Callable[..., Answer]
+
+
+def surrounded(monkeypatch: pytest.MonkeyPatch, store: Path, place: Path | None = None) -> None:
+    """A store of its own, no data of this machine, and from inside `place`."""
+    monkeypatch.setenv("PENCHANT_STORE", str(store))
+    monkeypatch.delenv("PENCHANT_DATA", raising=False)
+    if place is not None:
+        monkeypatch.chdir(place)
 
 
 def asking(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *first: str) -> Ask:

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tomli_w
-from answers_of import Answer, Ask, asking
+from answers_of import Answer, Ask, asking, surrounded
 from PIL import Image
 
 from penchant import folder, runs, shop
@@ -40,8 +40,7 @@ HOSTILE_TITLE = "<script>alert(1)</script>[bold red]\x1b[31mNice\x1b[0m\nlamp\r\
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kept: Path) -> Ask:
     """Call the command with these arguments."""
-    monkeypatch.setenv("PENCHANT_STORE", str(kept))
-    monkeypatch.delenv("PENCHANT_DATA", raising=False)
+    surrounded(monkeypatch, kept)
 
     return asking(capsys, monkeypatch)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answers_of import Ask, asking
+from answers_of import Ask, asking, surrounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_lm import THOUGHT, Toy, catalog, contents, review, title, world
@@ -945,8 +945,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: Store) -> Ask:
     """Call the command `enrich` with these arguments."""
-    monkeypatch.setenv("PENCHANT_STORE", str(store.path))
-    monkeypatch.delenv("PENCHANT_DATA", raising=False)
+    surrounded(monkeypatch, store.path)
 
     return asking(capsys, monkeypatch, "enrich")
 

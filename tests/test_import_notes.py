@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from answers_of import surrounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,9 +31,7 @@ Ask = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ask:
     """Call the command in tmp_path: exit code, standard output, standard error."""
-    monkeypatch.setenv("PENCHANT_STORE", str(tmp_path / "store"))
-    monkeypatch.delenv("PENCHANT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
+    surrounded(monkeypatch, tmp_path / "store", tmp_path)
 
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["penchant", *map(str, words)])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
-from answers_of import Answer, Ask, asking
+from answers_of import Answer, Ask, asking, surrounded
 
 from penchant import folder, runs, shop
 from penchant.data import Ids
@@ -57,9 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path) -> Ask:
     """Call the command with these arguments, from inside `place`."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("PENCHANT_STORE", str(place / "store"))
-    monkeypatch.delenv("PENCHANT_DATA", raising=False)
+    surrounded(monkeypatch, place / "store", place)
 
     call = asking(capsys, monkeypatch)
     if not (place / "popular-final").exists():

@@ -360,12 +360,12 @@ def test_an_unfinished_run_says_how_to_go_on(data: Path, store: Store, tmp_path:
 SLOW = {
     "model": {"name": "lightgcn", "dim": 16, "layers": 2},
     "training": {
-        "epochs": 30,
+        "epochs": 20,
         "batch_size": 32,
         "learning_rate": 5e-3,
         "validate_every": 5,
         "patience": 30,
-        "seeds": [0, 1],
+        "seeds": [0, 1, 2],
     },
     "search": {"model.l2": [1e-6, 1e-3]},
 }
@@ -407,9 +407,10 @@ def test_a_run_killed_again_and_again_ends_as_if_undisturbed(data: Path, store: 
     moments: list[Callable[[], bool]] = [
         lambda: any((out / "search").glob("*/checkpoint*")),  # in the middle of the first trial
         lambda: any(line["event"] == "trial" for line in _lines(out)),  # between two trials
-        lambda: epochs(0, 8),  # in the middle of a seed
-        lambda: epochs(1, 2),  # before the second seed's first validation
-        lambda: sum(line["event"] == "seed" for line in _lines(out)) == 2,  # while the report is made
+        lambda: (out / "chosen.json").exists(),  # when the chosen trial has become the first seed
+        lambda: epochs(1, 8),  # in the middle of a seed
+        lambda: epochs(2, 2),  # before a seed's first validation
+        lambda: sum(line["event"] == "seed" for line in _lines(out)) == 3,  # while the report is made
     ]
     for moment in moments:
         killed_when(moment, started(path, out, tmp_path / "kept"))
@@ -423,7 +424,8 @@ def test_a_run_killed_again_and_again_ends_as_if_undisturbed(data: Path, store: 
     assert (out / "report.html").stat().st_size > 10_000
     repeated = Counter((line["seed"], line["epoch"]) for line in _lines(out) if line["event"] == "epoch")
     every = SLOW["training"]["validate_every"]  # type: ignore[index]
-    for seed in (0, 1):  # each was killed once
+    assert {seed for seed, _ in repeated} == {1, 2}  # the first was trained in the search
+    for seed in (1, 2):  # each was killed once
         assert sum(count - 1 for (s, _), count in repeated.items() if s == seed) <= every
     assert {line["model.l2"] for line in log(out, "trial")} == {1e-6, 1e-3}
     assert not list(out.rglob("checkpoint*"))
@@ -470,9 +472,30 @@ def test_the_best_of_the_search_is_run_and_named(data: Path, store: Store, tmp_p
     assert made.report.settings["l2"] == best["model.l2"]
     assert made.report.training["learning_rate"] == best["training.learning_rate"]
     assert made.report.protocol.selected_by == "4 settings and the epoch by valid recall@20"
-    # a seed of the run is the trial of that seed over again
+    # a seed of the run is the trial of that seed, which is not trained again
     assert log(tmp_path / "out", "seed")[0]["valid"] == max(trial["value"] for trial in trials)
+    assert {entry["seed"] for entry in log(tmp_path / "out", "epoch")} == {1}
     assert not (tmp_path / "out" / "search").exists()
+
+
+def test_a_search_gives_what_its_choice_gives_without_one(data: Path, store: Store, tmp_path: Path) -> None:
+    searched = run.run(recipe(data, search=SEARCH), tmp_path / "searched", store)
+    chosen = json.loads((tmp_path / "searched" / "chosen.json").read_text("utf-8"))
+    plain = run.run(recipe(data).with_settings(chosen), tmp_path / "plain", store)
+    assert searched.report.metrics == plain.report.metrics
+    assert searched.report.epochs == plain.report.epochs
+    for part in ("model", "seeds/0/model", "seeds/1/model"):
+        assert same_model(searched.folder / part, plain.folder / part)
+
+
+def test_the_chosen_trials_seconds_are_counted_once(data: Path, store: Store, tmp_path: Path) -> None:
+    made = run.run(recipe(data, search=SEARCH), tmp_path / "out", store)
+    trials = json.loads((made.folder / "search.json").read_text("utf-8"))["trials"]
+    chosen = json.loads((made.folder / "chosen.json").read_text("utf-8"))
+    others = sum(trial["seconds"] for trial in trials if trial["settings"] != chosen)
+    kept = [json.loads((made.folder / "seeds" / str(seed) / "done.json").read_text("utf-8")) for seed in (0, 1)]
+    assert all(seed["train_seconds"] > 0 for seed in kept)
+    assert made.report.seconds.train == pytest.approx(others + sum(seed["train_seconds"] for seed in kept))
 
 
 def test_a_search_without_a_valid_part_is_refused(data: Path, store: Store, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import tomli_w
-from answers_of import Ask, asking
+from answers_of import Ask, asking, surrounded
 
 from penchant import drives_file, folder, runs, shop
 from penchant.drives import Drives
@@ -45,9 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path) -> Ask:
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("PENCHANT_STORE", str(place / "store"))
-    monkeypatch.delenv("PENCHANT_DATA", raising=False)
+    surrounded(monkeypatch, place / "store", place)
     call = asking(capsys, monkeypatch)
     if not (place / "run").exists():
         answer = call("run", "lmmrec.toml", "--out", "run")

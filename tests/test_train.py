@@ -125,9 +125,6 @@ class Course(nn.Module):
         self.peak = peak
         self.was_training: list[bool] = []
 
-    def free(self) -> Iterator[nn.Parameter]:
-        return iter(())
-
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[torch.Tensor]:
         yield torch.ones(1)
 
@@ -251,11 +248,10 @@ def test_settings_that_cannot_be_trained_with(wrong: dict[str, float]) -> None:
 
 
 class Squares(nn.Module):
-    """A dense table and its distance to a fixed one; l2 is left to the optimiser or written into the loss, or not for it."""
+    """A dense table and its distance to a fixed one; l2 is left to the optimiser or written into the loss."""
 
-    def __init__(self, l2: float, written: bool, unbound: bool = False) -> None:
+    def __init__(self, l2: float, written: bool) -> None:
         super().__init__()
-        self.unbound = unbound
         rng = np.random.default_rng(0)
         self.table = nn.Parameter(torch.from_numpy(rng.normal(size=(6, 4)).astype(np.float32)))
         self.goal = torch.from_numpy(rng.normal(size=(6, 4)).astype(np.float32))
@@ -264,9 +260,6 @@ class Squares(nn.Module):
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[torch.Tensor]:
         for _ in range(3):
             yield torch.from_numpy(rng.integers(0, 6, 4))
-
-    def free(self) -> Iterator[nn.Parameter]:
-        return iter([self.table] if self.unbound else [])
 
     def loss(self, batch: torch.Tensor) -> torch.Tensor:
         data = ((self.table - self.goal)[batch] ** 2).sum()
@@ -282,8 +275,6 @@ def test_l2_is_l2_times_the_sum_of_squares() -> None:
     bare = train.run(Squares(0.0, True), training)[0].arrays()["count"]
     assert given == pytest.approx(written, abs=1e-5)
     assert np.abs(given).sum() < 0.9 * np.abs(bare).sum()
-    free = train.run(Squares(0.3, False, unbound=True), training)[0].arrays()["count"]
-    assert free == pytest.approx(bare, abs=1e-6)
 
 
 class Dropping(Squares):

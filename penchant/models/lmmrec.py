@@ -7,12 +7,11 @@ a dual encoder aligns them with motivations from interactions. Where its text le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import nn
 
 from penchant import losses
 from penchant.batches import Triples
@@ -22,14 +21,14 @@ from penchant.features import Features
 from penchant.model import Model
 from penchant.motivation import Encoders, Motives, Side
 from penchant.nn import Embedded, EmbeddingNet, Momentum
-from penchant.plugin import Texts, backbone_of, beside, taken
+from penchant.plugin import Texts, backbone_of, taken
 
 __all__ = ["Lmmrec"]
 
 
 @dataclass(frozen=True)
 class Lmmrec(Model):
-    """L = L_R + weight_mcs L_mcs + weight_itcm L_itcm + l2 ||Theta||^2, L_R and l2 of the backbone.
+    """L = L_R + weight_mcs L_mcs + weight_itcm L_itcm + l2 ||Theta||^2, L_R and Theta of the backbone and its own.
 
     Motivation from text: z = g(t). From interactions: r = a P with a = softmax(e P'), e the backbone's vector and P
     `prototypes` learned motivations, one table for users and one for items; with temperature_prototypes, a is the softmax of
@@ -47,8 +46,7 @@ class Lmmrec(Model):
     contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
     them; they are told from each other. None: the whole batch, and users told from all users, the literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
-    Rows without a text are left out of both losses. Theta is the backbone's alone: cosines do not change with the length of
-    what they compare, so L2 on g and P only shrinks them, until their gradients towards e are noise.
+    Rows without a text are left out of both losses.
     """
 
     backbone: Model
@@ -94,9 +92,6 @@ class LmmrecNet(EmbeddingNet):
 
     def ground(self) -> torch.Tensor:
         return self.student.backbone.ground()
-
-    def free(self) -> Iterator[nn.Parameter]:
-        return beside(self, self.student.backbone)
 
     def embed(self, ground: torch.Tensor | None = None) -> Embedded:
         e = self.student.backbone.embed(ground)

@@ -6,7 +6,6 @@ WWW 2024, arXiv 2310.15950.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,7 +19,7 @@ from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
 from penchant.nn import Embedded, EmbeddingNet, pick, tower
-from penchant.plugin import Texts, backbone_of, beside, taken, width
+from penchant.plugin import Texts, backbone_of, taken, width
 
 __all__ = ["Rlmrec"]
 
@@ -37,8 +36,7 @@ class Rlmrec(Model):
     contrast: "con" takes so many triples of a batch, drawn anew in each step, and tells users, too, from each other; None:
     the whole batch and all users, as in the paper.
     **Departs from the paper**: rows without a text are left out of L_info; the paper's data have none. Items are told
-    from those of the batch, as in its code, where its equation has all. L2 is on the backbone alone, in the code also on g:
-    cosines do not change with g's size, so L2 would only shrink it.
+    from those of the batch, as in its code, where its equation has all.
     """
 
     backbone: Model
@@ -67,9 +65,6 @@ class RlmrecNet(EmbeddingNet):
 
     def ground(self) -> torch.Tensor:
         return self.backbone.ground()
-
-    def free(self) -> Iterator[nn.Parameter]:
-        return beside(self, self.backbone)
 
     def embed(self, ground: torch.Tensor | None = None) -> Embedded:
         if self.contrastive or not self.training or not self.model.weight_align:

@@ -69,9 +69,6 @@ class VbprNet(nn.Module):
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[Triples]:
         return self.pairs.epoch(rng, batch_size)
 
-    def free(self) -> Iterator[nn.Parameter]:
-        return iter(())
-
     def loss(self, batch: Triples) -> torch.Tensor:
         g_u, t_u = pick(self.g_user, batch.user), pick(self.t_user, batch.user)  # (B, d), (B, c)
         g_i, g_j = pick(self.g_item, batch.items).unbind(1)  # (B, d) each
