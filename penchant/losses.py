@@ -51,10 +51,37 @@ def infonce(
     return _Crowd.apply(x / temperature, others, beside, weight, place) - weight @ beside
 
 
-def crowd(x: torch.Tensor, others: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """sum_b w_b log sum_k exp(x_b . o_k), or the mean over b. x: (B, d), others: (K, d), w: (B,), constants"""
+def crowd(
+    x: torch.Tensor,
+    others: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    contrast: int | None = None,
+    own: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """sum_b w_b log sum_k exp(x_b . o_k), or the mean over b. x: (B, d), others: (K, d), w: (B,), constants
+
+    contrast: k runs over so many drawn rows, each of which stands for K / contrast; None: over all. own: (B,), the row of
+    `others` that belongs to x_b and is counted once whatever was drawn.
+    """
     weight = torch.full_like(x[:, 0], 1 / max(len(x), 1)) if weight is None else weight
-    return _Crowd.apply(x, others, torch.full_like(weight, -math.inf), weight, None)
+    nothing = torch.full_like(weight, -math.inf)
+    if contrast is None or contrast >= len(others):
+        return _Crowd.apply(x, others, nothing, weight, None)
+    if own is None:
+        few = F.embedding(torch.randperm(len(others), device=x.device)[:contrast], others)
+        return _Crowd.apply(x, few, nothing, weight, None) + math.log(len(others) / contrast) * weight.sum()
+    drawn, place = _draw(len(others), contrast, own)
+    each = math.log(len(others) - 1) - (contrast - (place >= 0).to(x.dtype)).clamp(min=1).log()  # (B,)
+    beside = (x * F.embedding(own, others)).sum(-1) - each
+    return _Crowd.apply(x, F.embedding(drawn, others), beside, weight, place) + weight @ each
+
+
+def _draw(size: int, count: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` of `size` rows, and where each of `rows` stands among them, -1 if it does not."""
+    drawn = torch.randperm(size, device=rows.device)[:count]
+    place = drawn.new_full((size,), -1)
+    place[drawn] = torch.arange(count, device=drawn.device)
+    return drawn, place[rows]
 
 
 class _Crowd(torch.autograd.Function):
@@ -118,11 +145,8 @@ def agree(
     x, y = F.embedding(distinct, first), F.embedding(distinct, second)
     if contrast is None or contrast >= len(second):
         return infonce(x, y, second, temperature, weight=weight)
-    drawn = torch.randperm(len(second), device=second.device)[:contrast]
-    place = drawn.new_full((len(second),), -1)
-    place[drawn] = torch.arange(len(drawn), device=drawn.device)
-    others = F.embedding(drawn, second)
-    return infonce(x, y, others, temperature, of=len(second), weight=weight, place=place[distinct])
+    drawn, place = _draw(len(second), contrast, distinct)
+    return infonce(x, y, F.embedding(drawn, second), temperature, of=len(second), weight=weight, place=place)
 
 
 def tally(size: int, *rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

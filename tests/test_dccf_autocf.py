@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import random_split
 
+from penchant import losses
 from penchant.batches import Pairs, Triples
 from penchant.data import Ids, Interactions
 from penchant.errors import BadSetting
@@ -345,7 +346,7 @@ def autocf_loss(e: torch.Tensor, users: int, batch: Triples, weight: float) -> t
     return recon + weight * (each_user + each_item) + cross
 
 
-def wide_net(train: Interactions, scale: float = 1.0, **other: float) -> AutoCfNet:
+def wide_net(train: Interactions, scale: float = 1.0, **other: float | None) -> AutoCfNet:
     """Q and K so large, with scale, that some products are cut off at 10 and others are not."""
     torch.manual_seed(5)
     net = AutoCf(dim=8, layers=2, heads=4, seeds=3, **other).build(train)  # type: ignore[arg-type]
@@ -407,6 +408,32 @@ def test_autocf_loss_and_gradient_are_those_of_the_twin(small: Interactions, add
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     agree(net, own)
+
+
+def test_drawn_rows_stand_for_all_in_a_sum_of_exponentials() -> None:
+    """exp of the drawn value is right on the mean; the own row counts once, exactly, whether it was drawn or not."""
+    torch.manual_seed(0)
+    others = torch.randn(30, 4)
+    x, one = others[[7]], torch.ones(1)
+    powers = (x @ others.T).exp()[0]
+    for own in (None, torch.tensor([7])):
+        drawn = torch.stack([losses.crowd(x, others, one, 10, own).exp() for _ in range(4000)])
+        assert drawn.mean().item() == pytest.approx(powers.sum().item(), rel=0.03)
+        assert drawn.std() > 0
+        if own is not None:
+            assert drawn.min() >= powers[7]
+    for many in (30, 31):
+        assert torch.equal(losses.crowd(x, others, one, many, torch.tensor([7])), losses.crowd(x, others, one))
+
+
+def test_autocf_told_from_drawn_rows_is_the_literal_form_when_all_are_drawn(small: Interactions) -> None:
+    def loss(contrast: int | None) -> float:
+        net, batch = wide_net(small, contrast=contrast), triples(small)
+        torch.manual_seed(3)
+        return net.loss(batch).item()
+
+    assert loss(1000) == loss(None)
+    assert loss(2) != loss(None)
 
 
 def drawn(seed: int) -> bool:

@@ -42,6 +42,7 @@ class AutoCf(Model):
     Over a batch of pairs: L_recon = -mean e_u.e_i; L_users = mean over its users u of log sum_v exp(e_u.e_v), v all users;
     L_items likewise; L_cross = mean over pairs of log sum_j exp(e_u.e_j), j all items. Negatives are not used.
 
+    contrast: v and j run over so many drawn rows, and over the row itself; None: over all, the literal form.
     **Departs from the paper**: what RLMRec's code does in every tenth step, to draw what is hidden and to add L_infomax, is
     done here in every step (the draw) and with probability 0.1 (L_infomax): no step leans on one before it.
     """
@@ -53,6 +54,7 @@ class AutoCf(Model):
     depth: int = 2
     keep_nodes: float = 0.2
     weight_contrast: float = 1.0
+    contrast: int | None = None
     l2: float = 1e-7
     name: ClassVar[str] = "autocf"
 
@@ -163,9 +165,15 @@ class AutoCfNet(EmbeddingNet):
         return weights, Edges(*(part.to(rows.dtype) for part in (row, keys - row * n, starts)))
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        users, items, w = vectors.users, vectors.items, self.model.weight_contrast
+        users, items, w, few = vectors.users, vectors.items, self.model.weight_contrast, self.model.contrast
         loss = -(pick(users, batch.user) * pick(items, batch.positive)).sum(-1).mean() + sum(vectors.parts)
         u, share = losses.tally(len(users), batch.user)  # distinct users, and their shares of the batch
         i, _ = losses.tally(len(items), batch.positive)
-        loss = loss + losses.crowd(pick(users, u), items, share)
-        return loss + w * (losses.crowd(pick(users, u), users) + losses.crowd(pick(items, i), items)) if w else loss
+        of_users, of_items = pick(users, u), pick(items, i)
+        loss = loss + losses.crowd(of_users, items, share, contrast=few)
+        if w:
+            alone = losses.crowd(of_users, users, contrast=few, own=u) + losses.crowd(
+                of_items, items, contrast=few, own=i
+            )
+            loss = loss + w * alone
+        return loss
