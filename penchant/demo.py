@@ -25,14 +25,14 @@ _MODELS: dict[str, dict[str, Any]] = {
     "popular": {"model": {"name": "popular"}},
     "bpr": {"model": {"name": "bpr", "l2": 1e-4}},
     "vbpr": {"model": {"name": "vbpr", "l2": 1e-4}, "inputs": _CONTENT},
-    "lightgcn": {"model": {"name": "lightgcn", "layers": 2, "l2": 1e-5}},
+    "lightgcn": {"model": {"name": "lightgcn", "layers": 2, "l2": 1e-4}},
     "lmmrec": {
         "model": {
             "name": "lmmrec",
-            "backbone": {"name": "lightgcn", "layers": 2, "l2": 1e-5},
+            "backbone": {"name": "lightgcn", "layers": 2, "l2": 1e-4},
             "prototypes": 32,
             "temperature_prototypes": 0.1,
-            "weight_mcs": 0.1,
+            "weight_mcs": 0.03,
         },
         "inputs": {
             name: {"from": name, "lm": "extractive", "encoder": "minilm"} for name in ("user_motives", "item_motives")

@@ -4,7 +4,7 @@ Properties 7 and 8 of its specification. People have two of eight motives, thing
 
 The world's size was chosen so that property 7 shows: with half the choices a person, or with texts twice as noisy, LMMRec lost a
 larger share than its backbone (.161 against .129, .182 against .160), from a higher level. Of property 8, that both losses
-together are at least as good as each, does not hold here: coordination alone reaches .2183, both .2133. What is asserted is what holds.
+together are better than each, does not hold here: coordination alone reaches .2109, both .2107. What is asserted is what holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ USERS, ITEMS, MOTIVES, CHOICES = 300, 160, 8, 20
 SEEDS = (0, 1, 2)
 RATE = 0.3  # of random choices among those of train
 BACKBONE = LightGcn(dim=16, layers=2, l2=1e-4)
-FULL = {"prototypes": 16, "weight_mcs": 0.1, "weight_itcm": 0.1}
+FULL = {"prototypes": 16, "weight_mcs": 0.1, "weight_itcm": 0.03}
 TRAINING = Training(epochs=60, batch_size=256, learning_rate=0.01, validate_every=3, patience=6, select="recall@10")
 TASK = Task(at=(10,), mask=("train",), history=("train",))
 
@@ -87,7 +87,7 @@ def reached(rate: float, mcs: bool, itcm: bool) -> float:
 
 @pytest.mark.long
 def test_each_loss_helps_and_both_do() -> None:
-    """Both ask for the same, r near z; together they are within 5 % of the better one, here a little below it."""
+    """Both ask for the same, r near z; together they are as good as the better one, give or take."""
     bare, full = reached(RATE, False, False), reached(RATE, True, True)
     alone = reached(RATE, False, True), reached(RATE, True, False)
     assert min(alone) > 1.2 * bare
