@@ -2,7 +2,7 @@
 
     python benchmarks/shop_search.py [--shops 0 1 2] [--rate 0.2] [--store store] [--json]
 
-Every model has its own L2 and its own weights, six settings each, with the recipe's training; LMMRec without one of its losses
+Every model has its own L2 and its own weights, nine settings each, with the recipe's training; LMMRec without one of its losses
 has the settings of the whole. Printed: the mean over shops of Recall@20 and NDCG@20 on valid, and which NDCG@20 chooses. The
 test parts are not looked at.
 """
@@ -27,24 +27,26 @@ from penchant.ranking import evaluate
 from penchant.store import Store
 
 METRICS = ("recall@20", "ndcg@20")
-L2 = (1e-5, 3e-5, 1e-4)
+L2, WEIGHTS = (3e-5, 1e-4, 2e-4), (0.01, 0.03, 0.05)
 
 
 def backbone(l2: float) -> LightGcn:
     return LightGcn(dim=32, layers=2, l2=l2)
 
 
-def motivated(l2: float, mcs: float, itcm: float) -> Lmmrec:
-    return Lmmrec(backbone(l2), temperature_prototypes=0.1, weight_mcs=mcs, weight_itcm=itcm)
+def lmmrec(l2: float, weight: float) -> Lmmrec:
+    how = {"temperature_prototypes": 0.1, "weight_mcs": weight, "weight_itcm": weight}
+    return Lmmrec(backbone(l2), reading="residual", **how)
+
+
+def con(l2: float, weight: float) -> Rlmrec:
+    return Rlmrec(backbone(l2), form="con", contrast=512, weight_align=weight)
 
 
 GRIDS: dict[str, dict[str, Model]] = {
-    "lightgcn": {f"l2 {l2:g}": backbone(l2) for l2 in (1e-6, *L2, 2e-4, 3e-4)},
-    "lmmrec": {f"l2 {l2:g}, both {w}": motivated(l2, w, w) for l2, w in itertools.product(L2, (0.03, 0.1))},
-    "rlmrec con": {
-        f"l2 {l2:g}, align {w}": Rlmrec(backbone(l2), form="con", contrast=512, weight_align=w)
-        for l2, w in itertools.product(L2, (0.01, 0.03))
-    },
+    "lightgcn": {f"l2 {l2:g}": backbone(l2) for l2 in (1e-6, 3e-6, 1e-5, 3e-5, 5e-5, 1e-4, 1.5e-4, 2e-4, 3e-4)},
+    "lmmrec": {f"l2 {l2:g}, both {w}": lmmrec(l2, w) for l2, w in itertools.product(L2, WEIGHTS)},
+    "rlmrec con": {f"l2 {l2:g}, align {w}": con(l2, w) for l2, w in itertools.product(L2, WEIGHTS)},
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -12,7 +12,9 @@ from penchant.hops import Hops
 from penchant.nn import Embedded, EmbeddingNet, pick, tower
 from penchant.plugin import Texts, width
 
-__all__ = ["Encoders", "Motives", "Side"]
+__all__ = ["Encoders", "Motives", "Reading", "Side"]
+
+Reading = Literal["prototype", "residual", "edge"]
 
 
 class Motives(NamedTuple):
@@ -41,7 +43,7 @@ class Side(nn.Module):
         return (losses.unit(e) @ losses.unit(self.p).T / self.temperature).softmax(dim=1)
 
     def mixed(self, e: torch.Tensor) -> torch.Tensor:
-        """Motivation from interactions, r = a P. (B, d) -> (B, d)"""
+        """m = a P. (B, d) -> (B, d)"""
         return self.shares(e) @ self.p
 
 
@@ -55,17 +57,18 @@ class Encoders(nn.Module):
         items: Texts,
         prototypes: int,
         temperature: float | None,
-        layers: int | None,
+        reading: Reading,
+        layers: int,
     ) -> None:
-        """layers: of reading "edge", None for "prototype"."""
+        """layers: of reading "edge"."""
         super().__init__()
-        self.backbone, self.layers = backbone, layers or 0
+        self.backbone, self.reading, self.layers = backbone, reading, layers
         d = width(backbone)
         # For both sides; held here alone, because a teacher swaps parameters by one name each.
         self.g = tower(users.dim, d)
         self.users = Side(users, prototypes, d, temperature)
         self.items = Side(items, prototypes, d, temperature)
-        self.hops = None if layers is None else Hops.bipartite(backbone.pairs.train)
+        self.hops = Hops.bipartite(backbone.pairs.train) if reading == "edge" else None
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """Of these users and of these items, all of which have texts."""
@@ -74,11 +77,15 @@ class Encoders(nn.Module):
     def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """The same, read off these vectors."""
         if self.hops is None:
-            r_user, r_item = self.users.mixed(pick(e.users, user)), self.items.mixed(pick(e.items, item))
+            r_user, r_item = self.r(self.users, pick(e.users, user)), self.r(self.items, pick(e.items, item))
         else:
             r_users, r_items = self.over_edges(e, self.hops)
             r_user, r_item = r_users[user], r_items[item]
         return Motives(r_user, self.z(self.users, user)), Motives(r_item, self.z(self.items, item))
+
+    def r(self, side: Side, e: torch.Tensor) -> torch.Tensor:
+        """Motivation from interactions, of one side. (B, d) -> (B, d)"""
+        return e + side.mixed(e) if self.reading == "residual" else side.mixed(e)
 
     def z(self, side: Side, rows: torch.Tensor) -> torch.Tensor:
         """Motivation from text, of one side. (B,) -> (B, d)"""
@@ -87,7 +94,7 @@ class Encoders(nn.Module):
     @torch.no_grad()
     def reasons(self, e: Embedded) -> tuple[torch.Tensor, torch.Tensor]:
         """Each user's shares of the prototypes, and the cosine of each item's motivation with users' prototypes."""
-        r = self.items.mixed(e.items) if self.hops is None else self.over_edges(e, self.hops)[1]
+        r = self.r(self.items, e.items) if self.hops is None else self.over_edges(e, self.hops)[1]
         return self.users.shares(e.users), losses.unit(r) @ losses.unit(self.users.p).T  # (U, K), (I, K)
 
     def over_edges(self, e: Embedded, hops: Hops) -> tuple[torch.Tensor, torch.Tensor]:

@@ -159,19 +159,31 @@ def test_a_motivation_is_a_mixture_of_prototypes() -> None:
     assert (side.mixed(e).amin(dim=0) >= side.p.amin(dim=0) - 1e-6).all()
 
 
-@pytest.mark.parametrize("reading", ["prototype", "edge"])
+@pytest.mark.parametrize("reading", ["prototype", "residual", "edge"])
 def test_one_prototype_carries_nothing(reading: Any) -> None:
-    """The same r for everybody teaches the backbone nothing: no gradient reaches E^(0) through r. Over edges, whose weights
-    are then all alike, r is the plain mean of the neighbours, and there is a gradient."""
+    """The same r for everybody teaches the backbone nothing: no gradient reaches E^(0) through r. The other readings let it
+    through by design: "residual" has e itself, and over edges, whose weights are then alike, r is the neighbours' mean."""
     net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=1, reading=reading, weight_mcs=1.0, weight_itcm=0.0))
     e = net.embed()
     net.aligned(batch_of(net), e).backward()
     gradient = net.student.backbone.e0.grad
-    if reading == "edge":
+    if reading != "prototype":
         assert gradient.abs().max() > 1e-4
         return
     assert (net.student.users.mixed(e.users) - net.student.users.p[0]).abs().max() < 1e-6
     assert gradient is None or gradient.abs().max() < 1e-7
+
+
+def test_residual_is_the_vector_with_its_motivations() -> None:
+    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=4, reading="residual")).eval()
+    e = net.embed()
+    users, items = net.student.motives(e, torch.arange(len(e.users)), torch.arange(len(e.items)))
+    for side, vectors, found in ((net.student.users, e.users, users), (net.student.items, e.items, items)):
+        assert torch.allclose(found.r, vectors + side.shares(vectors) @ side.p, atol=1e-6)
+    shares, matches = e.motives
+    r, p = e.items + net.student.items.mixed(e.items), net.student.users.p
+    assert torch.allclose(shares, net.student.users.shares(e.users))
+    assert torch.allclose(matches, F.cosine_similarity(r[:, None], p[None], dim=2), atol=1e-5)
 
 
 def test_over_edges_is_a_weighted_mean_of_neighbours() -> None:
@@ -455,6 +467,7 @@ ON: dict[str, Callable[[Model], Model]] = {
     "gen": lambda backbone: Rlmrec(backbone, "gen", weight_align=0.1),
     "lmmrec": lambda backbone: Lmmrec(backbone, prototypes=5, contrast=20),
     "edge": lambda backbone: Lmmrec(backbone, prototypes=5, reading="edge"),
+    "residual": lambda backbone: Lmmrec(backbone, prototypes=5, reading="residual"),
     "sum": lambda backbone: Lmmrec(backbone, prototypes=5, fuse="sum", weight_robust=0.01),
     "feature": lambda backbone: Lmmrec(backbone, prototypes=5, correspondence="feature"),
 }

@@ -19,7 +19,7 @@ from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
-from penchant.motivation import Encoders, Motives, Side
+from penchant.motivation import Encoders, Motives, Reading, Side
 from penchant.nn import Embedded, EmbeddingNet, Momentum
 from penchant.plugin import Texts, backbone_of, taken
 
@@ -30,11 +30,11 @@ __all__ = ["Lmmrec"]
 class Lmmrec(Model):
     """L = L_R + weight_mcs L_mcs + weight_itcm L_itcm + l2 ||Theta||^2, L_R and Theta of the backbone and its own.
 
-    Motivation from text: z = g(t). From interactions: r = a P with a = softmax(e P'), e the backbone's vector and P
+    Motivation from text: z = g(t). From interactions: r = m = a P with a = softmax(e P'), e the backbone's vector and P
     `prototypes` learned motivations, one table for users and one for items; with temperature_prototypes, a is the softmax of
-    their cosines over it: fewer prototypes a user, which tell more when they are named. reading "edge": the choices themselves are
-    weighed by how alike both ends are motivated, w_uv = (cos(m_u, m_v) + 1) / 2 with m = a P, and r is e, propagated
-    `layers` times over them.
+    their cosines over it: fewer prototypes a user, which tell more when they are named. reading "residual": r = e + m, so that
+    texts reach all of e and not what prototypes let through. reading "edge": the choices themselves are weighed by how alike
+    both ends are motivated, w_uv = (cos(m_u, m_v) + 1) / 2, and r is e, propagated `layers` times over them.
     Motivation Coordination Strategy: L_mcs is InfoNCE of r with its z, for users (told from all), chosen and other items
     (told from those of the batch), temperature t. weight_robust: the same between both multiplied by 1 + noise, t = 1.
     Interaction-Text Correspondence Method: a momentum teacher's similarities of r and z over a batch, mixed with the
@@ -46,13 +46,14 @@ class Lmmrec(Model):
     contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
     them; they are told from each other. None: the whole batch, and users told from all users, the literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
+    "residual" is ours: the paper's motivation is a mixture of prototypes and nothing else.
     Rows without a text are left out of both losses.
     """
 
     backbone: Model
     prototypes: int = 128
     temperature_prototypes: float | None = None
-    reading: Literal["prototype", "edge"] = "prototype"
+    reading: Reading = "prototype"
     layers: int = 2
     weight_mcs: float = 0.02
     temperature: float = 0.2
@@ -85,8 +86,8 @@ class LmmrecNet(EmbeddingNet):
     def __init__(self, model: Lmmrec, backbone: EmbeddingNet, users: Texts, items: Texts) -> None:
         super().__init__(backbone.pairs.train, backbone.l2, backbone.negatives)
         self.model, self.users, self.items = model, users, items
-        edges = model.layers if model.reading == "edge" else None
-        self.student = Encoders(backbone, users, items, model.prototypes, model.temperature_prototypes, edges)
+        how = (model.prototypes, model.temperature_prototypes, model.reading, model.layers)
+        self.student = Encoders(backbone, users, items, *how)
         self.teacher = Momentum(self.student, model.momentum)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # triples, until now
 
