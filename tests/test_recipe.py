@@ -389,6 +389,21 @@ def test_whole_numbers_stand_for_fractions_where_fractions_are_meant(tmp_path: P
 # splits
 
 
+def test_none_can_be_said_where_it_is_meant_and_nowhere_else(tmp_path: Path) -> None:
+    text = 'data = "shop"\n[model]\nname = "lmmrec"\ncontrast = {}\nbackbone = {{ name = "bpr", dim = {} }}\n'
+    found = {}
+    for value in ('"none"', "64"):
+        path = tmp_path / "recipe.toml"
+        path.write_text(text.format(value, 8), "utf-8")
+        found[value] = getattr(read(path).model, "contrast", "?")
+    assert found == {'"none"': None, "64": 64}
+    path.write_text(text.format('"none"', '"none"'), "utf-8")
+    with pytest.raises(BadSetting, match="dim = 'none'"):
+        read(path)
+    searched = read(path, ["model.backbone.dim=8", 'search."model.contrast"=["none", 64]'])
+    assert getattr(searched.with_settings({"model.contrast": "none"}).model, "contrast", "?") is None
+
+
 def test_k_core_of_a_given_split_is_refused() -> None:
     data = make(products=24, shoppers=20, choices=5, pictures=False).dataset
     with pytest.raises(BadSetting, match="k_core with a given split"):

@@ -44,7 +44,8 @@ class Lmmrec(Model):
     fuse "sum": scores are (e + z) . (e + z), else the backbone's alone and texts cost nothing when serving.
 
     contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
-    them; they are told from each other. None: the whole batch, and users told from all users, the literal form.
+    them; they are told from each other. None ("none" in a recipe): the whole batch, and users told from
+    all users, the literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
     "residual" is ours: the paper's motivation is a mixture of prototypes and nothing else.
     Rows without a text are left out of both losses.
