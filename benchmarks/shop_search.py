@@ -34,8 +34,8 @@ def backbone(l2: float) -> LightGcn:
     return LightGcn(dim=32, layers=2, l2=l2)
 
 
-def lmmrec(l2: float, weight: float) -> Lmmrec:
-    how = {"temperature_prototypes": 0.1, "weight_mcs": weight, "weight_itcm": weight}
+def lmmrec(l2: float, itcm: float) -> Lmmrec:
+    how = {"temperature_prototypes": 0.1, "weight_mcs": 0.03, "weight_itcm": itcm}
     return Lmmrec(backbone(l2), reading="residual", **how)
 
 
@@ -45,7 +45,7 @@ def con(l2: float, weight: float) -> Rlmrec:
 
 GRIDS: dict[str, dict[str, Model]] = {
     "lightgcn": {f"l2 {l2:g}": backbone(l2) for l2 in (1e-6, 3e-6, 1e-5, 3e-5, 5e-5, 1e-4, 1.5e-4, 2e-4, 3e-4)},
-    "lmmrec": {f"l2 {l2:g}, both {w}": lmmrec(l2, w) for l2, w in itertools.product(L2, WEIGHTS)},
+    "lmmrec": {f"l2 {l2:g}, itcm {w}": lmmrec(l2, w) for l2, w in itertools.product(L2, (0.03, 0.1, 0.3))},
     "rlmrec con": {f"l2 {l2:g}, align {w}": con(l2, w) for l2, w in itertools.product(L2, WEIGHTS)},
 }
 

@@ -18,10 +18,16 @@ Reading = Literal["prototype", "residual", "edge"]
 
 
 class Motives(NamedTuple):
-    """Motivations from interactions and from texts, row by row a pair. (B, d) each"""
+    """Motivations from interactions and from texts, row by row a pair. m: that part of r which prototypes make; None: all
+    of it. (B, d) each"""
 
     r: torch.Tensor
     z: torch.Tensor
+    m: torch.Tensor | None = None
+
+    @property
+    def mixture(self) -> Motives:
+        return self if self.m is None else Motives(self.m, self.z)
 
 
 class Side(nn.Module):
@@ -71,21 +77,21 @@ class Encoders(nn.Module):
         self.hops = Hops.bipartite(backbone.pairs.train) if reading == "edge" else None
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
-        """Of these users and of these items, all of which have texts."""
-        return self.motives(self.backbone.embed(), user, item)
+        """Of these users and of these items, all of which have texts: mixtures, which are what correspondence looks at."""
+        users, items = self.motives(self.backbone.embed(), user, item)
+        return users.mixture, items.mixture
 
     def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """The same, read off these vectors."""
-        if self.hops is None:
-            r_user, r_item = self.r(self.users, pick(e.users, user)), self.r(self.items, pick(e.items, item))
-        else:
+        z_user, z_item = self.z(self.users, user), self.z(self.items, item)
+        if self.hops is not None:
             r_users, r_items = self.over_edges(e, self.hops)
-            r_user, r_item = r_users[user], r_items[item]
-        return Motives(r_user, self.z(self.users, user)), Motives(r_item, self.z(self.items, item))
-
-    def r(self, side: Side, e: torch.Tensor) -> torch.Tensor:
-        """Motivation from interactions, of one side. (B, d) -> (B, d)"""
-        return e + side.mixed(e) if self.reading == "residual" else side.mixed(e)
+            return Motives(r_users[user], z_user), Motives(r_items[item], z_item)
+        e_user, e_item = pick(e.users, user), pick(e.items, item)
+        m_user, m_item = self.users.mixed(e_user), self.items.mixed(e_item)
+        if self.reading == "prototype":
+            return Motives(m_user, z_user), Motives(m_item, z_item)
+        return Motives(e_user + m_user, z_user, m_user), Motives(e_item + m_item, z_item, m_item)
 
     def z(self, side: Side, rows: torch.Tensor) -> torch.Tensor:
         """Motivation from text, of one side. (B,) -> (B, d)"""
@@ -94,7 +100,7 @@ class Encoders(nn.Module):
     @torch.no_grad()
     def reasons(self, e: Embedded) -> tuple[torch.Tensor, torch.Tensor]:
         """Each user's shares of the prototypes, and the cosine of each item's motivation with users' prototypes."""
-        r = self.r(self.items, e.items) if self.hops is None else self.over_edges(e, self.hops)[1]
+        r = self.items.mixed(e.items) if self.hops is None else self.over_edges(e, self.hops)[1]
         return self.users.shares(e.users), losses.unit(r) @ losses.unit(self.users.p).T  # (U, K), (I, K)
 
     def over_edges(self, e: Embedded, hops: Hops) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,9 +32,10 @@ class Lmmrec(Model):
 
     Motivation from text: z = g(t). From interactions: r = m = a P with a = softmax(e P'), e the backbone's vector and P
     `prototypes` learned motivations, one table for users and one for items; with temperature_prototypes, a is the softmax of
-    their cosines over it: fewer prototypes a user, which tell more when they are named. reading "residual": r = e + m, so that
-    texts reach all of e and not what prototypes let through. reading "edge": the choices themselves are weighed by how alike
-    both ends are motivated, w_uv = (cos(m_u, m_v) + 1) / 2, and r is e, propagated `layers` times over them.
+    their cosines over it: fewer prototypes a user, which tell more when they are named. reading "residual": r = e + m in the
+    coordination, so that texts reach all of e and not what prototypes let through, and m in the correspondence. reading
+    "edge": the choices themselves are weighed by how alike both ends are motivated, w_uv = (cos(m_u, m_v) + 1) / 2, and r is
+    e, propagated `layers` times over them.
     Motivation Coordination Strategy: L_mcs is InfoNCE of r with its z, for users (told from all), chosen and other items
     (told from those of the batch), temperature t. weight_robust: the same between both multiplied by 1 + noise, t = 1.
     Interaction-Text Correspondence Method: a momentum teacher's similarities of r and z over a batch, mixed with the
@@ -44,11 +45,11 @@ class Lmmrec(Model):
     fuse "sum": scores are (e + z) . (e + z), else the backbone's alone and texts cost nothing when serving.
 
     contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
-    them; they are told from each other. None ("none" in a recipe): the whole batch, and users told from
-    all users, the literal form.
+    them; they are told from each other. None ("none" in a recipe): the whole batch, and users told from all users, the
+    literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
-    "residual" is ours: the paper's motivation is a mixture of prototypes and nothing else.
-    Rows without a text are left out of both losses.
+    "residual" is ours: the paper's motivation is a mixture of prototypes and nothing else. Rows without a text are left out
+    of both losses.
     """
 
     backbone: Model
@@ -133,7 +134,8 @@ class LmmrecNet(EmbeddingNet):
                 total = total + self.coordinated(own, torch.searchsorted(table, rows), own is of_users)
         if model.weight_itcm:
             at = torch.searchsorted(among, users)
-            here = Motives(of_users.r[at], of_users.z[at]), of_items
+            mixture = of_users.mixture
+            here = Motives(mixture.r[at], mixture.z[at]), of_items.mixture
             total = total + model.weight_itcm * self.corresponding(here, users, items)
         return total
 
@@ -149,7 +151,7 @@ class LmmrecNet(EmbeddingNet):
             told = losses.infonce(own.r[rows], own.z[rows], own.z[among], model.temperature, weight=weight)
             total = total + model.weight_mcs * told
         if model.weight_robust:
-            r, z = (x + x * torch.randn_like(x) for x in own)
+            r, z = (x + x * torch.randn_like(x) for x in (own.r, own.z))
             total = total + model.weight_robust * losses.infonce(r[rows], z[rows], z[rows], 1.0, weight=weight)
         return total
 
