@@ -30,9 +30,11 @@ _MODELS: dict[str, dict[str, Any]] = {
         "model": {
             "name": "lmmrec",
             "backbone": {"name": "lightgcn", "layers": 2, "l2": 1e-4},
+            "reading": "residual",
             "prototypes": 32,
             "temperature_prototypes": 0.1,
             "weight_mcs": 0.03,
+            "weight_itcm": 0.1,
         },
         "inputs": {
             name: {"from": name, "lm": "extractive", "encoder": "minilm"} for name in ("user_motives", "item_motives")
