@@ -3,9 +3,10 @@
     for recipe in recipes/lmmrec-xrec-*.toml; do penchant run $recipe; done
     python benchmarks/plugin_table.py runs/lmmrec-xrec-* [--metrics recall@20 ndcg@20] [--json]
 
-A run of a plug-in belongs to the one bare run of its backbone with the same settings and the same training; it is refused where
+A run of a plug-in belongs to the one bare run of its backbone with the same settings, training and seeds; it is refused where
 that is missing, and so are two runs of one kind over one backbone, runs of different protocols or users, and unfinished ones.
-Bare runs without a plug-in over them, such as of EASE, stand by themselves. Values are means over users of the mean over seeds.
+Bare runs without a plug-in over them, such as of EASE, stand by themselves. The last lines are means over those backbones that
+every plug-in here stands on. Values are means over users of the mean over seeds.
 p: paired t-test over users, two-sided, of the means over seeds (and over backbones, in the last lines), not corrected for the
 number of rows.
 """
@@ -33,12 +34,13 @@ Values = Mapping[str, np.ndarray]  # by metric, one value a user, averaged over 
 
 def same(model: str, settings: Mapping[str, Any], report: Report) -> str:
     """What a backbone and its bare run must share."""
-    return json.dumps([model, settings, report.training], sort_keys=True)
+    return json.dumps([model, settings, report.training, report.seeds], sort_keys=True)
 
 
 def read(folders: Sequence[Path], metrics: Sequence[str]) -> list[tuple[Report, Values]]:
     """Users in the order of the first run's. Raises DifferentProtocols for runs that must not stand in one table."""
-    found = [(Report.read(runs.finished(folder)), PerUser.read(folder)) for folder in folders]
+    places = [runs.finished(folder) for folder in folders]
+    found = [(Report.read(place), PerUser.read(place)) for place in places]
     compare(found, metrics=metrics)
     users = found[0][1].users
     rows = []
@@ -76,17 +78,21 @@ def table(folders: Sequence[Path], metrics: Sequence[str]) -> list[dict[str, Any
             rows[-1][metric] = {"value": round(float(values[metric].mean()), 4)}
         for plugin, over in plugged.items():
             if key in over:
-                rows.append({"model": f"{report.model} + {plugin}", "seeds": len(over[key][0].seeds)})
+                of = over[key][0]
+                rows.append({"model": f"{report.model} + {plugin}", "seeds": len(of.seeds)})
+                rows[-1]["reading"] = of.settings.get("reading", "")
                 for metric in metrics:
                     rows[-1][metric] = tested(over[key][1][metric], values[metric])
     for plugin, over in plugged.items():
         for key, (report, _) in over.items():
             if key not in bare:
                 name = report.settings["backbone"]["name"]
-                raise BadInput(f"{plugin} over {name}: no bare run of {name} here has the same settings and training")
-        rows.append({"model": f"mean of {len(over)} + {plugin}", "seeds": min(len(r.seeds) for r, _ in over.values())})
+                raise BadInput(f"{plugin} over {name}: no bare run of {name} here has its settings, training and seeds")
+    shared = [key for key in bare if plugged and all(key in over for over in plugged.values())]
+    for plugin, over in plugged.items() if len(shared) > 1 else ():
+        rows.append({"model": f"mean of {len(shared)} + {plugin}", "seeds": len(bare[shared[0]][0].seeds)})
         for metric in metrics:
-            ours, theirs = (np.mean([each[key][1][metric] for key in over], axis=0) for each in (over, bare))
+            ours, theirs = (np.mean([each[key][1][metric] for key in shared], axis=0) for each in (over, bare))
             rows[-1][metric] = tested(ours, theirs)
     return rows
 
@@ -110,7 +116,7 @@ def main() -> None:
             cell = row[metric]
             gain = f" {cell['gain']:+6.1%} p {cell['p']:<8.2g}" if "gain" in cell else " " * 18
             cells.append(f"{metric} {cell['value']:.4f}{gain}")
-        print(f"{row['model']:<28} {'  '.join(cells)}  {row['seeds']} seeds")
+        print(f"{row['model']:<28} {'  '.join(cells)}  {row['seeds']} seeds  {row.get('reading', '')}".rstrip())
 
 
 if __name__ == "__main__":

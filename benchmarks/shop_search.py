@@ -2,8 +2,9 @@
 
     python benchmarks/shop_search.py [--shops 0 1 2] [--rate 0.2] [--store store] [--json]
 
-Every model has its own L2 and its own weights, nine settings each, with the recipe's training; LMMRec without one of its losses
-has the settings of the whole. Printed: the mean over shops of Recall@20 and NDCG@20 on valid, and which NDCG@20 chooses. The
+Every model has its own L2 and its own weights, nine settings each, with the recipe's training. LMMRec's reading, its weight of
+coordination and its temperature come from some twenty earlier trials on the same shops (experiments/LOG.md); without one of its
+losses it has the settings of the whole. Printed: the mean over shops of Recall@20 and NDCG@20 on valid, and which NDCG@20 chooses. The
 test parts are not looked at.
 """
 

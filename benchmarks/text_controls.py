@@ -25,7 +25,6 @@ from penchant.metrics import paired
 from penchant.model import Model
 from penchant.ranking import evaluate
 from penchant.recipe import Recipe
-from penchant.report import Report
 from penchant.results import PerUser
 from penchant.store import Store
 
@@ -40,6 +39,12 @@ def changed(features: Features, how: str, seed: int) -> Features:
     if how == "random":
         values[rows] = rng.normal(size=(len(rows), features.dim)).astype(np.float32)
     return replace(features, values=values)
+
+
+def chosen(folder: Path) -> Recipe:
+    """The recipe of a run, with what its search chose."""
+    wish = recipe.read(folder / "recipe.lock.toml")
+    return wish.with_settings(json.loads((folder / "chosen.json").read_text("utf-8"))) if wish.search else wish
 
 
 def backbone(folder: Path, wish: Recipe) -> Model:
@@ -66,14 +71,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     try:
-        plugins = [(folder, recipe.read(runs.finished(folder) / "recipe.lock.toml")) for folder in asked.runs]
+        places = [runs.finished(folder) for folder in asked.runs]
+        plugins = [(place, chosen(place)) for place in places]
         bare = [backbone(*plugin) for plugin in plugins]
     except PenchantError as error:
         parser.error(str(error))
     rows = []
     for (folder, wish), none in zip(plugins, bare, strict=True):
-        settings = Report.read(folder).settings  # with what the search chose
-        wish = wish.with_settings({key: settings[key.removeprefix("model.")] for key in wish.search})
         ready, true = run.prepare(wish, Store(asked.store)), PerUser.read(folder)
         found = {"true": {metric: true.averaged(metric) for metric in METRICS}}
         for how in ("none", "shuffled", "random"):

@@ -25,7 +25,8 @@ def settled(
 ) -> tuple[dict[str, Any], list[tune.Trial]]:
     """Settings chosen on valid with the first seed. The split that is searched on has no test part.
 
-    The chosen trial's training is the first seed's, so its checkpoint is handed on.
+    The chosen trial's training is the first seed's, so its checkpoint is handed on. Seeds with other settings, which a search
+    with another first seed had chosen, are removed.
     """
     if not recipe.search:
         return {}, []
@@ -56,10 +57,13 @@ def settled(
         return value, seconds
 
     best, trials = tune.search(recipe.search, measure, out, identity)
+    kept = out / "chosen.json"
+    if kept.exists() and json.loads(kept.read_text("utf-8")) != best:
+        shutil.rmtree(out / "seeds", ignore_errors=True)
     first = out / "seeds" / str(recipe.seeds[0])
     if place(best).exists() and not first.exists():
         first.parent.mkdir(exist_ok=True)
         place(best).rename(first)
     shutil.rmtree(out / "search", ignore_errors=True)
-    write_whole(out / "chosen.json", json.dumps(best).encode())
+    write_whole(kept, json.dumps(best).encode())
     return best, trials

@@ -60,8 +60,8 @@ def crowd(
 ) -> torch.Tensor:
     """sum_b w_b log sum_k exp(x_b . o_k), or the mean over b. x: (B, d), others: (K, d), w: (B,), constants
 
-    contrast: k runs over so many drawn rows, each of which stands for K / contrast; None: over all. own: (B,), the row of
-    `others` that belongs to x_b and is counted once whatever was drawn.
+    contrast: k runs over so many drawn rows, which stand for all in equal shares; None: over all. own: (B,), the row of
+    `others` that belongs to x_b: it is counted once whatever was drawn, and the drawn others stand for the rest.
     """
     weight = torch.full_like(x[:, 0], 1 / max(len(x), 1)) if weight is None else weight
     nothing = torch.full_like(weight, -math.inf)
@@ -104,7 +104,9 @@ class _Crowd(torch.autograd.Function):
         wanted, value = any(ctx.needs_input_grad), x.new_zeros(())  # type: ignore[attr-defined]
         to_x, to_others, to_a = torch.empty_like(x), torch.zeros_like(others), torch.empty_like(a)
         x2, a2 = x / math.log(2), a / math.log(2)
-        steep = bool(x2.norm(dim=1).amax() * others.norm(dim=1).amax() > STEEP) if len(x) else False
+        steep = (
+            bool(x2.norm(dim=1).amax() * others.norm(dim=1).amax() > STEEP or a2.amax() > STEEP) if len(x) else False
+        )
         step = max(1, (CACHED if x.device.type == "cpu" else 128 * CACHED) // len(others))
         for start in range(0, len(x), step):
             rows = slice(start, start + step)

@@ -18,15 +18,15 @@ Reading = Literal["prototype", "residual", "edge"]
 
 
 class Motives(NamedTuple):
-    """Motivations from interactions and from texts, row by row a pair. m: that part of r which prototypes make; None: all
-    of it. (B, d) each"""
+    """Motivations from interactions and from texts, row by row a pair. m: what correspondence looks at, where it is not r.
+    (B, d) each"""
 
     r: torch.Tensor
     z: torch.Tensor
     m: torch.Tensor | None = None
 
     @property
-    def mixture(self) -> Motives:
+    def corresponding(self) -> Motives:
         return self if self.m is None else Motives(self.m, self.z)
 
 
@@ -77,9 +77,9 @@ class Encoders(nn.Module):
         self.hops = Hops.bipartite(backbone.pairs.train) if reading == "edge" else None
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
-        """Of these users and of these items, all of which have texts: mixtures, which are what correspondence looks at."""
+        """Of these users and of these items, all of which have texts, as correspondence looks at them."""
         users, items = self.motives(self.backbone.embed(), user, item)
-        return users.mixture, items.mixture
+        return users.corresponding, items.corresponding
 
     def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """The same, read off these vectors."""

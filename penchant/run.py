@@ -111,8 +111,9 @@ def run(
     chosen, trials = settled(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
     recipe = recipe.with_settings(chosen) if chosen else recipe
     done = [one(recipe, ready, out / "seeds" / str(seed), seed, watch, log) for seed in recipe.seeds]
-    handed_on = chosen if done[0].curve.epoch else None  # whose seconds are those of the first seed
-    searched = sum(trial.seconds for trial in trials if trial.settings != handed_on)
+    spent = sum(seed.train_seconds for seed in done) + sum(trial.seconds for trial in trials)
+    if trials and done[0].curve.epoch:  # trained in the search: counted there
+        spent -= done[0].train_seconds
     best = int(np.argmax([-np.inf if seed.valid is None else seed.valid for seed in done]))
     kept = saved.read(out / "seeds" / str(recipe.seeds[best]) / "model")
     saved.write(kept, out / "model")
@@ -122,7 +123,7 @@ def run(
         {m: np.stack([seed.values[m] for seed in done]) for m in recipe.task.names},
     )
     top = TopLists(per_user.users, ready.split.items, done[best].items, done[best].scores)
-    report = _report(recipe, ready, per_user, done, best, searched, len(trials))
+    report = _report(recipe, ready, per_user, done, best, spent, len(trials))
     runs.write_items(ready.data.catalog, ready.split.items, out)
     drives = sayings.drives(recipe, kept, ready.data, ready.split.train, ready.written, store)
     drives_file.write(drives, out)
@@ -185,7 +186,7 @@ def final(
 
 
 def _report(
-    recipe: Recipe, ready: Prepared, per_user: PerUser, done: list[SeedResult], best: int, searched: float, trials: int
+    recipe: Recipe, ready: Prepared, per_user: PerUser, done: list[SeedResult], best: int, spent: float, trials: int
 ) -> Report:
     split, task = ready.split, recipe.task
     found = {}
@@ -223,7 +224,7 @@ def _report(
         metrics=found,
         seconds=Seconds(
             ready.seconds,
-            sum(s.train_seconds for s in done) + searched,
+            spent,
             curves / run_epochs if run_epochs else 0.0,
             sum(s.evaluate_seconds for s in done),
         ),

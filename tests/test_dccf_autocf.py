@@ -426,6 +426,17 @@ def test_drawn_rows_stand_for_all_in_a_sum_of_exponentials() -> None:
         assert torch.equal(losses.crowd(x, others, one, many, torch.tensor([7])), losses.crowd(x, others, one))
 
 
+def test_a_long_row_beside_short_drawn_ones_does_not_overflow() -> None:
+    others = 0.01 * torch.randn(30, 4)
+    others[7] = 8.0
+    x = others[[7]].clone().requires_grad_()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        found = losses.crowd(x, others, torch.ones(1), 3, torch.tensor([7]))
+        assert found.item() == pytest.approx(256, abs=1e-3)
+        assert torch.isfinite(torch.autograd.grad(found, x)[0]).all()
+
+
 def test_autocf_told_from_drawn_rows_is_the_literal_form_when_all_are_drawn(small: Interactions) -> None:
     def loss(contrast: int | None) -> float:
         net, batch = wide_net(small, contrast=contrast), triples(small)

@@ -386,9 +386,6 @@ def test_whole_numbers_stand_for_fractions_where_fractions_are_meant(tmp_path: P
     assert read(written(tmp_path, SHORT.replace("lightgcn", "bpr") + "l2 = 1e-3\n")).model == Bpr(l2=1e-3)
 
 
-# splits
-
-
 def test_none_can_be_said_where_it_is_meant_and_nowhere_else(tmp_path: Path) -> None:
     text = 'data = "shop"\n[model]\nname = "lmmrec"\ncontrast = {}\nbackbone = {{ name = "bpr", dim = {} }}\n'
     found = {}
@@ -402,6 +399,9 @@ def test_none_can_be_said_where_it_is_meant_and_nowhere_else(tmp_path: Path) -> 
         read(path)
     searched = read(path, ["model.backbone.dim=8", 'search."model.contrast"=["none", 64]'])
     assert getattr(searched.with_settings({"model.contrast": "none"}).model, "contrast", "?") is None
+
+
+# splits
 
 
 def test_k_core_of_a_given_split_is_refused() -> None:

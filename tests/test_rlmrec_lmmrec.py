@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from worlds import checkerboard
 
-from penchant import losses
+from penchant import losses, train
 from penchant import split as splits
 from penchant.batches import Triples
 from penchant.data import Ids
@@ -182,12 +182,25 @@ def test_residual_is_the_vector_with_its_motivations() -> None:
     for side, vectors, found in ((net.student.users, e.users, users), (net.student.items, e.items, items)):
         mixture = side.shares(vectors) @ side.p
         assert torch.allclose(found.r, vectors + mixture, atol=1e-6)
-        assert torch.allclose(found.mixture.r, mixture, atol=1e-6)
-        assert torch.equal(found.mixture.z, found.z)
+        assert torch.allclose(found.corresponding.r, mixture, atol=1e-6)
+        assert torch.equal(found.corresponding.z, found.z)
     shares, matches = e.motives
     r, p = net.student.items.mixed(e.items), net.student.users.p
     assert torch.allclose(shares, net.student.users.shares(e.users))
     assert torch.allclose(matches, F.cosine_similarity(r[:, None], p[None], dim=2), atol=1e-3)
+
+
+def test_correspondence_is_about_mixtures_whatever_coordination_is_about() -> None:
+    """The same parameters, read either way, have the same correspondence and another coordination."""
+    found = {}
+    for reading in ("prototype", "residual"):
+        for mcs, itcm in ((0.0, 1.0), (1.0, 0.0)):
+            model = Lmmrec(LIGHT, prototypes=5, reading=reading, weight_mcs=mcs, weight_itcm=itcm)  # type: ignore[arg-type]
+            net: LmmrecNet = built(model)
+            torch.manual_seed(2)
+            found[reading, itcm] = net.aligned(batch_of(net), net.embed()).item()
+    assert found["prototype", 1.0] == pytest.approx(found["residual", 1.0], rel=1e-5)
+    assert abs(found["prototype", 0.0] / found["residual", 0.0] - 1) > 0.01
 
 
 def test_over_edges_is_a_weighted_mean_of_neighbours() -> None:
@@ -212,12 +225,15 @@ def test_over_edges_is_a_weighted_mean_of_neighbours() -> None:
 # --- LMMRec: coordination ---------------------------------------------------------------------------------------------
 
 
-def test_coordination_is_three_literal_terms() -> None:
-    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, weight_mcs=1.0, weight_itcm=0.0, contrast=None))
+@pytest.mark.parametrize("reading", ["prototype", "residual"])
+def test_coordination_is_three_literal_terms(reading: Any) -> None:
+    net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, reading=reading, weight_mcs=1.0, weight_itcm=0.0, contrast=None))
     batch, e = batch_of(net), net.embed()
     sides = net.student.users, net.student.items
     z_user, z_item = (net.student.g(side.texts.values) for side in sides)
     r_user, r_item = sides[0].mixed(e.users), sides[1].mixed(e.items)
+    if reading == "residual":
+        r_user, r_item = e.users + r_user, e.items + r_item
     user = [int(u) for u in batch.user if net.users.has[u]]
     terms = literal(r_user[user], z_user[user], z_user[net.users.has], 0.2)
     for column in (batch.positive, batch.negative):
@@ -292,11 +308,11 @@ def test_without_softness_it_is_symmetric_infonce() -> None:
 
 def test_a_student_who_is_her_own_teacher_has_nothing_to_learn() -> None:
     own = pair()
-    taught = Motives(*(part.detach() for part in own))
+    taught = Motives(own.r.detach(), own.z.detach())
     found = correspondence(own, taught, torch.tensor(1.0), MODEL)
     found.backward()
     assert found.item() == pytest.approx(0, abs=1e-9)
-    assert max(part.grad.abs().max().item() for part in own if part.grad is not None) < 1e-9
+    assert max(part.grad.abs().max().item() for part in (own.r, own.z) if part.grad is not None) < 1e-9
 
 
 def test_correspondence_is_the_mean_of_two_divergences() -> None:
@@ -495,6 +511,21 @@ def test_without_weight_the_run_is_the_backbones_bit_by_bit(plugin: str, backbon
     assert bare.curve.loss == with_it.curve.loss
     assert np.array_equal(vectors_of(bare).user, vectors_of(with_it).user)
     assert np.array_equal(vectors_of(bare).item, vectors_of(with_it).item)
+
+
+@pytest.mark.parametrize("plugin", ON)
+def test_l2_is_on_all_parameters(plugin: str) -> None:
+    """Strong L2 shrinks the text side, too, as in the published codes."""
+    made = ON[plugin](LightGcn(dim=8, layers=2, l2=1.0))
+    needs = [need.name for need in made.needs()]
+    given = {name: texts("user" if name.startswith("user") else "item") for name in needs}
+    net = made.build(checkerboard().train, **given)
+    assert isinstance(net, EmbeddingNet)
+    before = {name: value.detach().norm() for name, value in net.named_parameters()}
+    train.run(net, replace(SHORT, epochs=20, learning_rate=0.02))
+    for name, value in net.named_parameters():
+        if value.ndim == 2 and value.grad is not None:
+            assert value.norm() < 0.6 * before[name], name
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

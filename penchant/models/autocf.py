@@ -42,7 +42,7 @@ class AutoCf(Model):
     Over a batch of pairs: L_recon = -mean e_u.e_i; L_users = mean over its users u of log sum_v exp(e_u.e_v), v all users;
     L_items likewise; L_cross = mean over pairs of log sum_j exp(e_u.e_j), j all items. Negatives are not used.
 
-    contrast: v and j run over so many drawn rows, and over the row itself; None: over all, the literal form.
+    contrast: v and j run over so many drawn rows, v over the row itself as well; None: over all, the literal form.
     **Departs from the paper**: what RLMRec's code does in every tenth step, to draw what is hidden and to add L_infomax, is
     done here in every step (the draw) and with probability 0.1 (L_infomax): no step leans on one before it.
     """

@@ -28,7 +28,7 @@ __all__ = ["Lmmrec"]
 
 @dataclass(frozen=True)
 class Lmmrec(Model):
-    """L = L_R + weight_mcs L_mcs + weight_itcm L_itcm + l2 ||Theta||^2, L_R and Theta of the backbone and its own.
+    """L = L_R + weight_mcs L_mcs + weight_itcm L_itcm + l2 ||Theta||^2, L_R and l2 of the backbone, Theta all parameters.
 
     Motivation from text: z = g(t). From interactions: r = m = a P with a = softmax(e P'), e the backbone's vector and P
     `prototypes` learned motivations, one table for users and one for items; with temperature_prototypes, a is the softmax of
@@ -134,8 +134,8 @@ class LmmrecNet(EmbeddingNet):
                 total = total + self.coordinated(own, torch.searchsorted(table, rows), own is of_users)
         if model.weight_itcm:
             at = torch.searchsorted(among, users)
-            mixture = of_users.mixture
-            here = Motives(mixture.r[at], mixture.z[at]), of_items.mixture
+            own = of_users.corresponding
+            here = Motives(own.r[at], own.z[at]), of_items.corresponding
             total = total + model.weight_itcm * self.corresponding(here, users, items)
         return total
 

@@ -26,7 +26,7 @@ __all__ = ["Rlmrec"]
 
 @dataclass(frozen=True)
 class Rlmrec(Model):
-    """L = L_R + weight_align L_info (eq. 2); L_info = -E log f(s_i, e_i) / sum_j f(s_j, e_i) (eqs. 6 and 7).
+    """L = L_R + weight_align L_info (eq. 2) + l2 ||all parameters||^2; L_info = -E log f(s_i, e_i) / sum_j f(s_j, e_i) (eqs. 6 and 7).
 
     form "con": f = exp(cos(g(s), e) / t), g takes texts down to the graph's size (eq. 8). Users are told from all users,
     chosen items and others from those of the batch: three terms. form "gen": a share `masked` of E^(0) gives way to one
