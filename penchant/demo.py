@@ -35,6 +35,7 @@ _MODELS: dict[str, dict[str, Any]] = {
             "temperature_prototypes": 0.1,
             "weight_mcs": 0.03,
             "weight_itcm": 0.1,
+            "contrast": 128,
         },
         "inputs": {
             name: {"from": name, "lm": "extractive", "encoder": "minilm"} for name in ("user_motives", "item_motives")
