@@ -546,7 +546,10 @@ def test_the_recipe_of_the_shop_asks_for_what_the_issue_says() -> None:
     assert isinstance(rlmrec, Rlmrec)
     assert uncoupled == replace(found.model, weight_itcm=0)
     assert uncoordinated == replace(found.model, weight_mcs=0)
-    assert found.model.backbone == backbone == rlmrec.backbone
+    assert isinstance(found.model.backbone, LightGcn)
+    assert isinstance(backbone, LightGcn)
+    assert found.model.backbone == rlmrec.backbone
+    assert replace(backbone, l2=found.model.backbone.l2) == found.model.backbone  # by itself it has an l2 chosen for it
     assert found.task.mask == found.task.history == ("train",)
     assert noise.inputs_of(found) == ("user_motives", "item_motives")
     assert noise.inputs_of(found, rlmrec) == ("user_profiles", "item_profiles")
