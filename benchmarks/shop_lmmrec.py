@@ -1,6 +1,6 @@
 """LMMRec where the truth is known: the recipe lmmrec-shop on five shops, whether its reasons are true, and what they carry.
 
-    python benchmarks/shop_lmmrec.py [--shops 5] [--rates 0 0.2 0.3] [--out runs/shops] [--store store] [--json]
+    python benchmarks/shop_lmmrec.py [--shops 0 1 2 3 4] [--rates 0 0.2 0.3] [--out runs/shops] [--store store] [--json]
 
 Each shop is another world with products, shoppers and motives of its own; the recipe is run on each as it stands. Printed:
 
@@ -58,7 +58,7 @@ def below(p: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shops", type=int, default=5)
+    parser.add_argument("--shops", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--rates", type=float, nargs="+", help="of noise, 0 among them; else the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/shops"))
     parser.add_argument("--store", default="store")
@@ -68,7 +68,7 @@ def main() -> None:
         parser.error("what noise costs is told against none: --rates 0 0.2")
     accuracy: dict[str, dict[float, list[dict[str, float]]]] = {}
     matches, drops = [], []
-    for number in range(asked.shops):
+    for number in asked.shops:
         changed = [f"noise.rates={asked.rates}"] if asked.rates else []
         wish = recipe.read(RECIPE, [f"data=shop:{number}", *changed])
         made = run.run(wish, asked.out / str(number), Store(asked.store))
@@ -110,7 +110,7 @@ def main() -> None:
         print(json.dumps({"accuracy": table, **facts}))
         return
     for row in table:
-        beside = "" if row["model"] == own else f"  LMMRec above on {row['above']} of {asked.shops}"
+        beside = "" if row["model"] == own else f"  LMMRec above on {row['above']} of {len(asked.shops)}"
         print(
             f"{level(row['rate']):>5} {row['metric']:>9} {row['mean']:.4f}, lost {row['lost']:6.1%}  {row['model']}{beside}"
         )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from penchant import recipe, run, runs
+from penchant.chosen import with_choice
 from penchant.errors import BadInput, PenchantError
 from penchant.features import Features
 from penchant.metrics import paired
@@ -39,12 +40,6 @@ def changed(features: Features, how: str, seed: int) -> Features:
     if how == "random":
         values[rows] = rng.normal(size=(len(rows), features.dim)).astype(np.float32)
     return replace(features, values=values)
-
-
-def chosen(folder: Path) -> Recipe:
-    """The recipe of a run, with what its search chose."""
-    wish = recipe.read(folder / "recipe.lock.toml")
-    return wish.with_settings(json.loads((folder / "chosen.json").read_text("utf-8"))) if wish.search else wish
 
 
 def backbone(folder: Path, wish: Recipe) -> Model:
@@ -72,7 +67,7 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         places = [runs.finished(folder) for folder in asked.runs]
-        plugins = [(place, chosen(place)) for place in places]
+        plugins = [(place, with_choice(recipe.read(place / "recipe.lock.toml"), place)) for place in places]
         bare = [backbone(*plugin) for plugin in plugins]
     except PenchantError as error:
         parser.error(str(error))

@@ -17,7 +17,15 @@ from penchant.report import write_whole
 from penchant.seeds import Log, Prepared, Watcher
 from penchant.training import Validation
 
-__all__ = ["settled"]
+__all__ = ["settled", "with_choice"]
+
+NAME = "chosen.json"
+
+
+def with_choice(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with what the search of the run in `folder` chose, if it had one."""
+    kept = folder / NAME
+    return recipe.with_settings(json.loads(kept.read_text("utf-8"))) if kept.exists() else recipe
 
 
 def settled(
@@ -57,13 +65,13 @@ def settled(
         return value, seconds
 
     best, trials = tune.search(recipe.search, measure, out, identity)
-    kept = out / "chosen.json"
+    kept = out / NAME
     if kept.exists() and json.loads(kept.read_text("utf-8")) != best:
         shutil.rmtree(out / "seeds", ignore_errors=True)
+    write_whole(kept, json.dumps(best).encode())  # before the checkpoint is handed on, which a kill would lose else
     first = out / "seeds" / str(recipe.seeds[0])
     if place(best).exists() and not first.exists():
         first.parent.mkdir(exist_ok=True)
         place(best).rename(first)
     shutil.rmtree(out / "search", ignore_errors=True)
-    write_whole(kept, json.dumps(best).encode())
     return best, trials

@@ -45,10 +45,7 @@ def infonce(
     weight = torch.full_like(own, 1 / max(len(own), 1)) if weight is None else weight.to(own.dtype)
     if of is None:
         return _Crowd.apply(x / temperature, others, torch.full_like(own, -math.inf), weight, None) - weight @ own
-    there = torch.zeros_like(own) if place is None else (place >= 0).to(own.dtype)
-    each = math.log(max(of - 1, 1)) - (len(others) - there).clamp(min=1).log()  # (B,)
-    beside = own - each
-    return _Crowd.apply(x / temperature, others, beside, weight, place) - weight @ beside
+    return _estimated(x / temperature, own, others, of, weight, place) - weight @ own
 
 
 def crowd(
@@ -71,9 +68,17 @@ def crowd(
         few = F.embedding(torch.randperm(len(others), device=x.device)[:contrast], others)
         return _Crowd.apply(x, few, nothing, weight, None) + math.log(len(others) / contrast) * weight.sum()
     drawn, place = _draw(len(others), contrast, own)
-    each = math.log(len(others) - 1) - (contrast - (place >= 0).to(x.dtype)).clamp(min=1).log()  # (B,)
-    beside = (x * F.embedding(own, others)).sum(-1) - each
-    return _Crowd.apply(x, F.embedding(drawn, others), beside, weight, place) + weight @ each
+    exact = (x * F.embedding(own, others)).sum(-1)
+    return _estimated(x, exact, F.embedding(drawn, others), len(others), weight, place)
+
+
+def _estimated(
+    x: torch.Tensor, own: torch.Tensor, others: torch.Tensor, of: int, weight: torch.Tensor, place: torch.Tensor | None
+) -> torch.Tensor:
+    """sum_b w_b log( exp(own_b) + sum_k (of - 1) / K exp(x_b . o_k) ), k over the K others but place_b. Shapes as for `infonce`."""
+    there = torch.zeros_like(own) if place is None else (place >= 0).to(own.dtype)
+    each = math.log(max(of - 1, 1)) - (len(others) - there).clamp(min=1).log()  # (B,)
+    return _Crowd.apply(x, others, own - each, weight, place) + weight @ each
 
 
 def _draw(size: int, count: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

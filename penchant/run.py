@@ -19,7 +19,7 @@ import numpy as np
 from penchant import drives_file, metrics, noise, runs, saved, sayings
 from penchant import inputs as making
 from penchant.cards import reference
-from penchant.chosen import settled
+from penchant.chosen import settled, with_choice
 from penchant.data import Dataset, Interactions, digest
 from penchant.drives import Drives
 from penchant.enrich import Written
@@ -161,8 +161,7 @@ def final(
                 f"the run in {source} is of another recipe, or of other data: its epochs do not hold for this one. "
                 "Name the run of this recipe with  --out"
             )
-        if (source / "chosen.json").exists():
-            recipe = recipe.with_settings(json.loads((source / "chosen.json").read_text("utf-8")))
+        recipe = with_choice(recipe, source)
         training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
     held = runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))

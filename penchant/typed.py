@@ -59,9 +59,10 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
 def typed(where: str, hint: Any, value: Any) -> Any:
     """`value` as the type that is meant: a TOML array may be a tuple, 3 may be 3.0, but true is not 1 nor "3" a 3.
 
-    TOML has no word for None; "none" says it where None is meant to be possible.
+    TOML has no word for None; "none" says it where None is possible and words are not.
     """
-    if value == "none" and type(None) in typing.get_args(hint):
+    kinds = typing.get_args(hint)
+    if value == "none" and type(None) in kinds and str not in kinds:
         return None
     try:
         return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)

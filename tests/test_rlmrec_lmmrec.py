@@ -31,7 +31,7 @@ from penchant.models.lmmrec import Lmmrec, LmmrecNet, correspondence
 from penchant.models.rlmrec import Rlmrec, RlmrecNet
 from penchant.models.sgl import Sgl
 from penchant.models.vbpr import Vbpr
-from penchant.motivation import Motives
+from penchant.motivation import Motives, Reading
 from penchant.nn import EmbeddingNet
 from penchant.plugin import taken
 from penchant.ranking import Task, evaluate
@@ -193,10 +193,10 @@ def test_residual_is_the_vector_with_its_motivations() -> None:
 def test_correspondence_is_about_mixtures_whatever_coordination_is_about() -> None:
     """The same parameters, read either way, have the same correspondence and another coordination."""
     found = {}
-    for reading in ("prototype", "residual"):
+    readings: tuple[Reading, ...] = ("prototype", "residual")
+    for reading in readings:
         for mcs, itcm in ((0.0, 1.0), (1.0, 0.0)):
-            model = Lmmrec(LIGHT, prototypes=5, reading=reading, weight_mcs=mcs, weight_itcm=itcm)  # type: ignore[arg-type]
-            net: LmmrecNet = built(model)
+            net: LmmrecNet = built(Lmmrec(LIGHT, prototypes=5, reading=reading, weight_mcs=mcs, weight_itcm=itcm))
             torch.manual_seed(2)
             found[reading, itcm] = net.aligned(batch_of(net), net.embed()).item()
     assert found["prototype", 1.0] == pytest.approx(found["residual", 1.0], rel=1e-5)
@@ -524,8 +524,8 @@ def test_l2_is_on_all_parameters(plugin: str) -> None:
     before = {name: value.detach().norm() for name, value in net.named_parameters()}
     train.run(net, replace(SHORT, epochs=8, learning_rate=0.05))
     for name, value in net.named_parameters():
-        if value.ndim == 2 and value.grad is not None:
-            assert value.norm() < 0.6 * before[name], name
+        if value.ndim == 2:
+            assert value.norm() < 0.3 * before[name], name
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -172,8 +172,6 @@ class AutoCfNet(EmbeddingNet):
         of_users, of_items = pick(users, u), pick(items, i)
         loss = loss + losses.crowd(of_users, items, share, contrast=few)
         if w:
-            alone = losses.crowd(of_users, users, contrast=few, own=u) + losses.crowd(
-                of_items, items, contrast=few, own=i
-            )
-            loss = loss + w * alone
+            loss = loss + w * losses.crowd(of_users, users, contrast=few, own=u)
+            loss = loss + w * losses.crowd(of_items, items, contrast=few, own=i)
         return loss
