@@ -14,10 +14,22 @@ from torch.func import functional_call
 
 from penchant import machine
 from penchant.batches import Pairs, Triples
+from penchant.beside import Beside
 from penchant.data import Interactions
 from penchant.scorers import Factors, Motivated, Scorer, fold_in
 
-__all__ = ["ByRows", "Embedded", "EmbeddingNet", "Momentum", "factors", "frozen_product", "pick", "table", "tower"]
+__all__ = [
+    "ByRows",
+    "Embedded",
+    "EmbeddingNet",
+    "Momentum",
+    "factors",
+    "frozen_product",
+    "pick",
+    "products",
+    "table",
+    "tower",
+]
 
 
 class ByRows(nn.Parameter):
@@ -70,6 +82,7 @@ class Embedded(NamedTuple):
 
     parts: whatever else the net's own objective needs of the same pass, e.g. the table it began with.
     motives: for scorers that can say what moves people: `Motivated`'s shares (U, K) and pull (I, K).
+    beside: a fixed part of every score.
     """
 
     users: torch.Tensor
@@ -77,6 +90,15 @@ class Embedded(NamedTuple):
     bias: torch.Tensor | None = None
     parts: tuple[torch.Tensor, ...] = ()
     motives: tuple[torch.Tensor, torch.Tensor] | None = None
+    beside: Beside | None = None
+
+
+def products(vectors: Embedded, batch: Triples) -> torch.Tensor:
+    """The scores of a batch's triples but for the bias, the chosen item's first; differentiable. (B, 1 + n)"""
+    u = pick(vectors.users, batch.user)  # (B, d)
+    ij = pick(vectors.items, batch.items)  # (B, 1 + n, d)
+    found = (u[:, None] * ij).sum(-1)
+    return found if vectors.beside is None else found + vectors.beside.scores(batch.user, batch.items)
 
 
 class EmbeddingNet(nn.Module, ABC):
@@ -100,7 +122,11 @@ class EmbeddingNet(nn.Module, ABC):
 
     @abstractmethod
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        """The ranking loss of a batch given what `embed` returned. L2 is left to the optimiser (see train.py)."""
+        """The ranking loss of a batch given what `embed` returned. L2 is left to the optimiser (see train.py).
+
+        Scores that are made by `products` hold what stands beside the vectors; a net that makes its own is trained without
+        that, and it is added when the net is finished.
+        """
 
     def loss(self, batch: Triples) -> torch.Tensor:
         return self.objective(batch, self.embed())
@@ -118,7 +144,11 @@ def factors(train: Interactions, vectors: Embedded) -> Scorer:
     user, item = _plain(vectors.users), _plain(vectors.items)
     bias = np.zeros(len(item), np.float32) if vectors.bias is None else _plain(vectors.bias)
     x = train.matrix()
-    found = Factors(user, item, bias, fold_in(user, item, x), np.diff(x.indptr) > 0)
+    fold = fold_in(user, item, x)
+    if vectors.beside is not None:  # folds as it is: a stranger's v is the sum of w over what she chose, over the root
+        w = _plain(vectors.beside.items)
+        user, item, fold = np.hstack([user, _plain(vectors.beside.users)]), np.hstack([item, w]), np.hstack([fold, w])
+    found = Factors(user, item, bias, fold, np.diff(x.indptr) > 0)
     return found if vectors.motives is None else Motivated(found, *(_plain(part) for part in vectors.motives))
 
 

@@ -489,6 +489,7 @@ ON: dict[str, Callable[[Model], Model]] = {
     "edge": lambda backbone: Lmmrec(backbone, prototypes=5, reading="edge"),
     "residual": lambda backbone: Lmmrec(backbone, prototypes=5, reading="residual"),
     "sum": lambda backbone: Lmmrec(backbone, prototypes=5, fuse="sum", weight_robust=0.01),
+    "texts": lambda backbone: Lmmrec(backbone, prototypes=5, fuse="texts"),
     "feature": lambda backbone: Lmmrec(backbone, prototypes=5, correspondence="feature"),
 }
 

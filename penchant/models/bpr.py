@@ -14,7 +14,7 @@ from penchant import losses
 from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.model import Model
-from penchant.nn import Embedded, EmbeddingNet, pick, table
+from penchant.nn import Embedded, EmbeddingNet, products, table
 
 __all__ = ["Bpr"]
 
@@ -52,7 +52,5 @@ class BprNet(EmbeddingNet):
         return Embedded(ground[: len(self.user)], ground[len(self.user) :])
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        u = pick(vectors.users, batch.user)  # (B, d)
-        ij = pick(vectors.items, batch.items)  # (B, 1 + n, d), the chosen item first
-        x = (u[:, None] * ij).sum(-1)  # (B, 1 + n)
+        x = products(vectors, batch)  # (B, 1 + n), the chosen item first
         return losses.bpr(x[:, :1], x[:, 1:])

@@ -17,7 +17,7 @@ from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.hops import Hops
 from penchant.model import Model
-from penchant.nn import Embedded, EmbeddingNet, pick, table
+from penchant.nn import Embedded, EmbeddingNet, pick, products, table
 
 __all__ = ["Dccf"]
 
@@ -88,9 +88,7 @@ class DccfNet(EmbeddingNet):
         return self.hops.weigh(e, w) / torch.where(total > 0, total, 1)[:, None]
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        u = pick(vectors.users, batch.user)  # (B, d)
-        ij = pick(vectors.items, batch.items)  # (B, 1 + n, d), the chosen item first
-        y = (u[:, None] * ij).sum(-1)  # (B, 1 + n)
+        y = products(vectors, batch)  # (B, 1 + n), the chosen item first
         loss = losses.bpr(y[:, :1], y[:, 1:])
         if not self.model.weight_contrast:
             return loss

@@ -16,7 +16,7 @@ from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.hops import Hops
 from penchant.model import Model
-from penchant.nn import Embedded, EmbeddingNet, pick, table
+from penchant.nn import Embedded, EmbeddingNet, products, table
 
 __all__ = ["Gccf"]
 
@@ -60,7 +60,5 @@ class GccfNet(EmbeddingNet):
         return Embedded(users, items)
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        u = pick(vectors.users, batch.user)  # (B, (L + 1) d)
-        ij = pick(vectors.items, batch.items)  # (B, 1 + n, (L + 1) d), the chosen item first
-        r = (u[:, None] * ij).sum(-1)  # (B, 1 + n)
+        r = products(vectors, batch)  # (B, 1 + n), the chosen item first
         return losses.bpr(r[:, :1], r[:, 1:])

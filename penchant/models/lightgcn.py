@@ -16,7 +16,7 @@ from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.hops import Hops, propagate
 from penchant.model import Model
-from penchant.nn import Embedded, EmbeddingNet, pick, table
+from penchant.nn import Embedded, EmbeddingNet, products, table
 
 __all__ = ["LightGcn"]
 
@@ -55,7 +55,5 @@ class LightGcnNet(EmbeddingNet):
         return Embedded(e[: self.users], e[self.users :])
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        u = pick(vectors.users, batch.user)  # (B, d)
-        ij = pick(vectors.items, batch.items)  # (B, 1 + n, d), the chosen item first
-        x = (u[:, None] * ij).sum(-1)  # (B, 1 + n)
+        x = products(vectors, batch)  # (B, 1 + n), the chosen item first
         return losses.bpr(x[:, :1], x[:, 1:])

@@ -15,6 +15,7 @@ import torch
 
 from penchant import losses
 from penchant.batches import Triples
+from penchant.beside import Beside
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
@@ -42,14 +43,17 @@ class Lmmrec(Model):
     identity, Y = soft softmax(T) + (1 - soft) I, are what the student's shall be:
     L_itcm = (KL(Y^rz || softmax S^rz) + KL(Y^zr || softmax S^zr)) / 2, soft growing from 0 over the first epoch.
     correspondence "feature": softmax(z of the teacher) against softmax(z) over the vector's entries, as in IRLLRec's code.
-    fuse "sum": scores are (e + z) . (e + z), else the backbone's alone and texts cost nothing when serving.
+    fuse "sum": scores are (e + z) . (e + z). fuse "texts", ours: weight_texts v_u . w_i is added to them, in training too; w are
+    texts about items, fixed, v_u those of what she chose and the one about her (`Beside`). Else scores are the backbone's alone
+    and texts cost nothing when serving.
 
     contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
     them; they are told from each other. None ("none" in a recipe): the whole batch, and users told from all users, the
     literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
-    "residual" is ours: the paper's motivation is a mixture of prototypes and nothing else. Rows without a text are left out
-    of both losses.
+    "residual" and "texts" are ours: the paper's motivation is a mixture of prototypes and nothing else, and nothing fixed
+    stands beside its vectors. Rows without a text are left out of both losses. AutoCF makes its scores by itself: it is
+    trained without "texts", which are added afterwards.
     """
 
     backbone: Model
@@ -65,7 +69,8 @@ class Lmmrec(Model):
     correspondence: Literal["batch", "feature"] = "batch"
     momentum: float = 0.995
     soft: float = 0.4
-    fuse: Literal["none", "sum"] = "none"
+    fuse: Literal["none", "sum", "texts"] = "none"
+    weight_texts: float = 4.0
     contrast: int | None = 512
     name: ClassVar[str] = "lmmrec"
 
@@ -79,15 +84,25 @@ class Lmmrec(Model):
             )
         if not 0 <= self.momentum <= 1 or not 0 <= self.soft <= 1:
             raise BadSetting("[model] lmmrec momentum and soft are shares, from 0 to 1: momentum = 0.995, soft = 0.4")
-        return LmmrecNet(self, net, Texts("user_motives", user_motives), Texts("item_motives", item_motives))
+        if self.weight_texts < 0:
+            raise BadSetting(f"[model] lmmrec weight_texts = {self.weight_texts:g} must be 0 or more: 4.0")
+        if user_motives.dim != item_motives.dim:
+            raise BadSetting(
+                f"[model] lmmrec reads both kinds of texts by one encoder, but vectors of `user_motives` have {user_motives.dim} "
+                f'entries and those of `item_motives` {item_motives.dim}. Give both the same encoder:  encoder = "minilm"'
+            )
+        beside = Beside(train, user_motives, item_motives, self.weight_texts) if self.fuse == "texts" else None
+        return LmmrecNet(self, net, Texts("user_motives", user_motives), Texts("item_motives", item_motives), beside)
 
 
 class LmmrecNet(EmbeddingNet):
     seen: torch.Tensor
 
-    def __init__(self, model: Lmmrec, backbone: EmbeddingNet, users: Texts, items: Texts) -> None:
+    def __init__(
+        self, model: Lmmrec, backbone: EmbeddingNet, users: Texts, items: Texts, beside: Beside | None = None
+    ) -> None:
         super().__init__(backbone.pairs.train, backbone.l2, backbone.negatives)
-        self.model, self.users, self.items = model, users, items
+        self.model, self.users, self.items, self.beside = model, users, items, beside
         how = (model.prototypes, model.temperature_prototypes, model.reading, model.layers)
         self.student = Encoders(backbone, users, items, *how)
         self.teacher = Momentum(self.student, model.momentum)
@@ -98,7 +113,7 @@ class LmmrecNet(EmbeddingNet):
 
     def embed(self, ground: torch.Tensor | None = None) -> Embedded:
         e = self.student.backbone.embed(ground)
-        vectors = e
+        vectors = e._replace(beside=self.beside)
         if self.model.fuse == "sum":
             both = (self.fused(e.users, self.student.users), self.fused(e.items, self.student.items))
             vectors = Embedded(*both, e.bias, (e.users, e.items, *e.parts))

@@ -15,7 +15,7 @@ from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.hops import Hops, propagate
 from penchant.model import Model
-from penchant.nn import Embedded, EmbeddingNet, pick, table
+from penchant.nn import Embedded, EmbeddingNet, products, table
 
 __all__ = ["Sgl"]
 
@@ -67,9 +67,7 @@ class SglNet(EmbeddingNet):
         return Embedded(users, items, parts=(e0,))
 
     def objective(self, batch: Triples, vectors: Embedded) -> torch.Tensor:
-        u = pick(vectors.users, batch.user)  # (B, d)
-        ij = pick(vectors.items, batch.items)  # (B, 1 + n, d), the chosen item first
-        y = (u[:, None] * ij).sum(-1)  # (B, 1 + n)
+        y = products(vectors, batch)  # (B, 1 + n), the chosen item first
         main = losses.bpr(y[:, :1], y[:, 1:])
         return main + self.model.weight_contrast * self.ssl(batch, vectors) if self.model.weight_contrast else main
 
