@@ -185,10 +185,11 @@ class _BothWays(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx, s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor
     ) -> torch.Tensor:
-        s, t = s - s.max(), t - t.max()
-        if min(float(s.min()), float(t.min())) < -FLAT:  # a row's sum could vanish in single precision
+        (low_s, high_s), (low_t, high_t) = s.aminmax(), t.aminmax()
+        s, t = s - high_s, t - high_t
+        if float(torch.maximum(high_s - low_s, high_t - low_t)) > FLAT:  # a row's sum could vanish in single precision
             s, t = s.double(), t.double()
-        e_s, e_t = s.exp(), t.exp()
+        e_s, e_t = (s / math.log(2)).exp2_(), (t / math.log(2)).exp2_()  # several times faster than powers of e
         m = (t - s).mul_(e_t)
         own, taught = s.diagonal(), t.diagonal()
         value, scale_s, scale_t = s.new_zeros(()), [], []

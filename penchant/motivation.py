@@ -10,7 +10,7 @@ from torch import nn
 from penchant import losses
 from penchant.hops import Hops
 from penchant.nn import Embedded, EmbeddingNet, pick, tower
-from penchant.plugin import Texts, width
+from penchant.plugin import Texts, read, width
 
 __all__ = ["Encoders", "Motives", "Reading", "Side"]
 
@@ -83,7 +83,8 @@ class Encoders(nn.Module):
 
     def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """The same, read off these vectors."""
-        z_user, z_item = self.z(self.users, user), self.z(self.items, item)
+        texts = [side.texts.values.index_select(0, rows) for side, rows in ((self.users, user), (self.items, item))]
+        z_user, z_item = read(self.g, torch.cat(texts)).split([len(user), len(item)])  # both at once: half the time
         if self.hops is not None:
             r_users, r_items = self.over_edges(e, self.hops)
             return Motives(r_users[user], z_user), Motives(r_items[item], z_item)

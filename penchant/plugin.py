@@ -13,7 +13,7 @@ from penchant.features import Features
 from penchant.model import Model
 from penchant.nn import EmbeddingNet, frozen_product
 
-__all__ = ["Texts", "backbone_of", "taken", "width"]
+__all__ = ["Texts", "backbone_of", "read", "taken", "width"]
 
 
 class Texts(nn.Module):
@@ -51,12 +51,17 @@ class Texts(nn.Module):
 
     def read(self, g: nn.Sequential, rows: torch.Tensor) -> torch.Tensor:
         """g of the texts of these rows, each named once. (B,) -> (B, d)"""
-        first, *rest = g
-        assert isinstance(first, nn.Linear)
-        found = frozen_product(self.values[rows], first.weight) + first.bias
-        for layer in rest:
-            found = layer(found)
-        return found
+        return read(g, self.values.index_select(0, rows))
+
+
+def read(g: nn.Sequential, texts: torch.Tensor) -> torch.Tensor:
+    """g of vectors that are not trained. (B, D) -> (B, d)"""
+    first, *rest = g
+    assert isinstance(first, nn.Linear)
+    found = frozen_product(texts, first.weight) + first.bias
+    for layer in rest:
+        found = layer(found)
+    return found
 
 
 def taken(batch: Triples, count: int | None) -> Triples:
