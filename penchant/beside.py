@@ -1,4 +1,4 @@
-"""Beside: what texts say of a user and an item, added to the product of their trained vectors and itself never trained."""
+"""Beside: what texts say of an item to a user, added to the product of their trained vectors and itself never trained."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from penchant.features import Features
 
 __all__ = ["Beside"]
 
-SHRINK = 3.0  # of the mean variance, added to every variance before it is divided by
-
 
 class Beside(nn.Module):
     """The fixed score weight * v_u . w_i.
 
-    w: texts about items, centred and whitened, (t - mean) (C + s I)^-1/2, C the covariance of texts about users and items, each
-    kind centred by itself, s = SHRINK tr(C) / D; scaled so that the mean square of an item's length is 1. Without whitening
-    a few topics would make up most of a product. v_u = (w_u + sum_j w_j) / sqrt(n), j over what she chose in train and w_u
-    of the text about herself, n the number of those that are there: her own text is one more thing that she chose.
-    What has no text is a row of zeros: nothing is added to its scores.
+    w: texts about items, centred and whitened, (t - mean) (C + s I)^-1/2, C their covariance and s = tr(C) / D, the mean
+    variance; scaled so that the mean square of their lengths is 1. Without whitening a few topics would make up most of a
+    product. v_u = sum_j w_j / sqrt(n) over the n items j that u chose in train, which `fold_in` does for a stranger, too.
+    An item without a text is a row of zeros: nothing is added to its scores. Texts about users have no part in it: they
+    may be written from the very choice that is to be predicted.
 
-    In training an item of her own must not speak for itself, as it will not when it is recommended: see `scores`. With it the
-    trained vectors learn to make up for what they lose later, and everything is worse than without texts.
-    Memory: (U + I) D floats.
+    In training a chosen item must not speak for itself, as it will not when it is recommended: see `scores`. If it did, the
+    trained vectors would learn to make up for what they lose later, and everything would be worse than without texts.
+    Memory: (U + I) D floats, and as much again in the finished scorer.
     """
 
     users: torch.Tensor
@@ -34,20 +32,19 @@ class Beside(nn.Module):
     own: torch.Tensor
     shares: torch.Tensor
 
-    def __init__(self, train: Interactions, about_users: Features, about_items: Features, weight: float) -> None:
+    def __init__(self, train: Interactions, texts: Features, weight: float) -> None:
         super().__init__()
-        kinds = [_centred(each) for each in (about_users, about_items)]
-        spread, axes = np.linalg.eigh(sum(x.T @ x for x in kinds) / max(sum(map(_count, kinds)), 1))
+        x, count = _centred(texts), max(int(texts.present.sum()), 1)
+        spread, axes = np.linalg.eigh(x.T @ x / count)  # C
         spread = np.maximum(spread, 0)
-        w_users, w_items = (x @ (axes / np.sqrt(spread + SHRINK * spread.mean() + 1e-12)) for x in kinds)
-        length = np.square(w_items).sum(axis=1)  # (I,)
-        scale = np.sqrt(weight / max(length.sum() / max(_count(w_items), 1), 1e-12))
-        w_users, w_items = scale * w_users, scale * w_items
-        chosen = train.matrix().astype(np.float64)
-        count = chosen @ about_items.present + about_users.present  # (U,)
-        shares = 1 / np.sqrt(np.maximum(count, 1))
-        v = (w_users + chosen @ w_items) * shares[:, None]
-        for name, value in (("users", v), ("items", w_items), ("own", scale**2 * length), ("shares", shares)):
+        w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))  # (I, D)
+        length = np.square(w).sum(axis=1)  # (I,)
+        scale = weight * count / length.sum() if length.any() else 0.0
+        w = (np.sqrt(scale) * w).astype(np.float32)
+        chosen = train.matrix()
+        shares = 1 / np.sqrt(np.maximum(np.diff(chosen.indptr), 1))  # (U,)
+        v = (chosen @ w) * shares[:, None]  # (U, D)
+        for name, value in (("users", v), ("items", w), ("own", scale * length), ("shares", shares)):
             self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
 
     def scores(self, user: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -62,7 +59,3 @@ def _centred(texts: Features) -> np.ndarray:
     values = texts.values.astype(np.float64)
     mean = values[texts.present].mean(axis=0) if texts.present.any() else 0.0
     return np.where(texts.present[:, None], values - mean, 0.0)
-
-
-def _count(rows: np.ndarray) -> int:
-    return int(rows.any(axis=1).sum())

@@ -231,7 +231,7 @@ class Recommender:
         return found
 
     def similar(self, items: Sequence[str], k: int = 10, seed: int = 0) -> list[Recommendation]:
-        """The k items most like each given one, by behaviour as this model sees it."""
+        """The k items most like each given one, as this model sees it: by behaviour, and by words where it scores by them."""
         if k < 1:
             raise BadSetting(f"k = {k} must be at least 1")
         rows = np.array([self.items.row(key) for key in items], np.int64)

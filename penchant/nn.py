@@ -145,9 +145,14 @@ def factors(train: Interactions, vectors: Embedded) -> Scorer:
     bias = np.zeros(len(item), np.float32) if vectors.bias is None else _plain(vectors.bias)
     x = train.matrix()
     fold = fold_in(user, item, x)
-    if vectors.beside is not None:  # folds as it is: a stranger's v is the sum of w over what she chose, over the root
-        w = _plain(vectors.beside.items)
-        user, item, fold = np.hstack([user, _plain(vectors.beside.users)]), np.hstack([item, w]), np.hstack([fold, w])
+    if vectors.beside is not None:
+        # Users' and items' vectors are made equally long first, at equal products: likeness compares items by both parts.
+        even = np.float32(max(np.square(user).mean() / max(np.square(item).mean(), 1e-30), 1e-30) ** 0.25)
+        v, w = (
+            _plain(vectors.beside.users),
+            _plain(vectors.beside.items),
+        )  # w folds as it is: v_u is its sum over a root
+        user, item, fold = np.hstack([user / even, v]), np.hstack([item * even, w]), np.hstack([fold / even, w])
     found = Factors(user, item, bias, fold, np.diff(x.indptr) > 0)
     return found if vectors.motives is None else Motivated(found, *(_plain(part) for part in vectors.motives))
 

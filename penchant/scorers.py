@@ -47,7 +47,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def likeness(self, items: np.ndarray) -> np.ndarray:
-        """Similarity of these items to all items by behaviour, as this model sees it. (B, I) float32"""
+        """Similarity of these items to all items as this model sees it: by behaviour, and by what stands beside it. (B, I) float32"""
 
 
 @dataclass(frozen=True, eq=False)

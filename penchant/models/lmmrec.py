@@ -44,8 +44,8 @@ class Lmmrec(Model):
     L_itcm = (KL(Y^rz || softmax S^rz) + KL(Y^zr || softmax S^zr)) / 2, soft growing from 0 over the first epoch.
     correspondence "feature": softmax(z of the teacher) against softmax(z) over the vector's entries, as in IRLLRec's code.
     fuse "sum": scores are (e + z) . (e + z). fuse "texts", ours: weight_texts v_u . w_i is added to them, in training too; w are
-    texts about items, fixed, v_u those of what she chose and the one about her (`Beside`). Else scores are the backbone's alone
-    and texts cost nothing when serving.
+    texts about items, fixed, v_u those of what she chose (`Beside`). Else scores are the backbone's alone and texts cost
+    nothing when serving.
 
     contrast: text terms take the users of so many triples of a batch, drawn anew in each step, and both items of half of
     them; they are told from each other. None ("none" in a recipe): the whole batch, and users told from all users, the
@@ -91,7 +91,7 @@ class Lmmrec(Model):
                 f"[model] lmmrec reads both kinds of texts by one encoder, but vectors of `user_motives` have {user_motives.dim} "
                 f'entries and those of `item_motives` {item_motives.dim}. Give both the same encoder:  encoder = "minilm"'
             )
-        beside = Beside(train, user_motives, item_motives, self.weight_texts) if self.fuse == "texts" else None
+        beside = Beside(train, item_motives, self.weight_texts) if self.fuse == "texts" and self.weight_texts else None
         return LmmrecNet(self, net, Texts("user_motives", user_motives), Texts("item_motives", item_motives), beside)
 
 
