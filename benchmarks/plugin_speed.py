@@ -66,6 +66,7 @@ def main() -> None:
         "rlmrec con, literal": Rlmrec(light),
         "rlmrec gen": Rlmrec(light, "gen"),
         "lmmrec, 512": Lmmrec(light),
+        "lmmrec, 512, texts": Lmmrec(light, fuse="texts"),
         "lmmrec, literal": Lmmrec(light, contrast=None),
     }
     given = {kind: texts(ids, asked.text_dim) for kind, ids in (("user", train.users), ("item", train.items))}
