@@ -61,6 +61,7 @@ __all__ = [
     "UnknownId",
     "UnknownKey",
     "UnknownModel",
+    "example",
     "near",
     "some",
 ]
@@ -168,3 +169,12 @@ def some(keys: Iterable[str], most: int = 3) -> str:
     keys = list(keys)
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return ", ".join(repr(k)[1:-1] if not k.isprintable() else k for k in keys[:most]) + more
+
+
+def example(name: str) -> str:
+    """What to write for an input of this name."""
+    kind, _, about = name.partition("_")
+    if about in ("motives", "profiles"):
+        return f'{name} = {{ from = "{kind}_motives", lm = "extractive", encoder = "minilm" }}'
+    source = {"image": "catalog.image", "text": "catalog.text"}.get(name, name)
+    return f'{name} = {{ from = "{source}", encoder = "..." }}'

@@ -16,7 +16,7 @@ import numpy as np
 
 from penchant import topk
 from penchant.data import Ids, Interactions, Queries, digest
-from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId
+from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId, example
 from penchant.features import Features, align
 from penchant.graph import Graph
 from penchant.scorers import Popularity, Scorer
@@ -122,6 +122,12 @@ class Model(ABC):
                 raise Misaligned(
                     f"input `{name}` is {kind}; {self.name} takes vectors of items. Remove it from [inputs]."
                 )
+            kind = name.partition("_")[0]  # of user_motives, item_motives
+            if name in names and kind in ("user", "item") and isinstance(value, Features) and value.ids.kind != kind:
+                raise Misaligned(
+                    f"input `{name}` is vectors of {value.ids.kind}s; {self.name} takes those of {kind}s here. Name a source "
+                    f"about {kind}s:  {example(name)}"
+                )
         return {name: _checked(name, value, train) for name, value in inputs.items()}
 
     asks_for_features: ClassVar[bool] = False
@@ -129,11 +135,7 @@ class Model(ABC):
 
 
 def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:
-    given = ", ".join(inputs) or "nothing"
-    source = {"image": "catalog.image", "text": "catalog.text"}.get(name, name)
-    return (
-        f'{model} needs `{name}`; given: {given}. Add to [inputs]:  {name} = {{ from = "{source}", encoder = "..." }}'
-    )
+    return f"{model} needs `{name}`; given: {', '.join(inputs) or 'nothing'}. Add to [inputs]:  {example(name)}"
 
 
 def _print(value: Input) -> str:

@@ -117,6 +117,9 @@ class Moved:
     strength: float
 
 
+MORE = 1.1  # times as much as all people together: what moves somebody "more than most"
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why an item stands in somebody's list. share: of the positive part of the score that the evidence carries.
@@ -151,11 +154,9 @@ def explain(
     queries = rec.ask([user], None if history is None else [history])
     chosen, row = np.array(list(dict.fromkeys(queries.history_items.tolist())), np.int64), rec.items.row(item)
     if not rec.scorer.personal:
-        count = int(rec.popularity[row])
-        return Reason(user, item, f"{count} people here chose it; this list is the same for everybody.")
+        return Reason(user, item, f"{_people(rec, row)} here chose it; this list is the same for everybody.")
     if not len(chosen):
-        count = int(rec.popularity[row])
-        return Reason(user, item, f"Nothing is known of this user; {count} people here chose it.")
+        return Reason(user, item, f"Nothing is known of this user; {_people(rec, row)} here chose it.")
     weight = rec.scorer.carried(int(queries.users[0]), chosen, row)
     weight = np.where(chosen == row, 0, weight)
     best = [int(b) for b in np.argsort(-weight, kind="stable")[:most] if weight[b] > 0]
@@ -171,6 +172,11 @@ def explain(
     return Reason(user, item, said, evidence, words, share, exact, motives)
 
 
+def _people(rec: Recommender, row: int) -> str:
+    count = int(rec.popularity[row])
+    return {0: "nobody", 1: "1 person"}.get(count, f"{count} people")
+
+
 def _moved(
     rec: Recommender, user: int, chosen: np.ndarray, item: int, drives: Drives | None, most: int = 2
 ) -> tuple[Moved, ...]:
@@ -182,7 +188,7 @@ def _moved(
         phrases = drives.phrases[k]
         if strength[k] <= 0 or len(found) == most:
             break
-        if phrases and lift[k] > 1:
+        if phrases and lift[k] >= MORE:
             found.setdefault(phrases[0].partition(":")[0], Moved(phrases, float(lift[k]), float(strength[k])))
     return tuple(found.values())
 

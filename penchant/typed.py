@@ -47,6 +47,10 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
         f, least = names[key], int(key in COUNTS)
         if isinstance(value, int | float) and not least <= value < math.inf:
             raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
+        if value == 0 and key.split("_")[0] == "temperature":
+            raise BadSetting(
+                f"{where} {key} = {value} must be above 0: similarities are divided by it. Usual:  {key} = 0.2"
+            )
         if (hints[f.name] is Model) != isinstance(value, Model):
             wanted = (
                 f"a model is meant here, e.g. {key} = {NET}" if hints[f.name] is Model else "no model is meant here"

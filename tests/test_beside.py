@@ -15,7 +15,7 @@ from worlds import checkerboard
 from penchant.batches import Triples
 from penchant.beside import Beside
 from penchant.data import Interactions
-from penchant.errors import BadSetting
+from penchant.errors import BadSetting, Misaligned
 from penchant.features import Features
 from penchant.model import Model
 from penchant.models.autocf import AutoCf
@@ -198,3 +198,17 @@ def test_texts_of_two_lengths_are_refused() -> None:
     for model in (TEXTS, replace(TEXTS, fuse="none", weight_mcs=0.1)):
         with pytest.raises(BadSetting, match=r"user_motives.*6.*item_motives.*9"):
             fitted(model, item_motives=long)
+
+
+@pytest.mark.parametrize("name", ["user_motives", "item_motives"])
+def test_texts_about_the_others_are_refused(name: str) -> None:
+    wrong = texts("item" if name == "user_motives" else "user")
+    with pytest.raises(
+        Misaligned, match=rf"`{name}` is vectors of {wrong.ids.kind}s.*{name} = \{{ from = \"{name}\", lm"
+    ):
+        fitted(TEXTS, **{name: wrong})
+
+
+def test_an_edge_reading_without_layers_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"layers = 0.*layers = 2"):
+        fitted(replace(TEXTS, reading="edge", layers=0))

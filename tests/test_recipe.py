@@ -210,6 +210,10 @@ def test_the_field_that_python_calls_from_is_called_from(tmp_path: Path) -> None
         ('data = "shop"\n[model]\nname = "rlmrec"\nbackbone = { dim = 8 }\n', "a model is meant here"),
         (SHORT + "layers = -1\n", "layers = -1 must be 0 or more"),
         (SHORT + "l2 = -1e-3\n", "l2 = -0.001 must be 0 or more"),
+        (
+            SHORT.replace("lightgcn", "sgl") + "temperature = 0\n",
+            "temperature = 0 must be above 0: similarities are divided by it. Usual:  temperature = 0.2",
+        ),
         (SHORT + "l2 = inf\n", "l2 = inf"),
         (SHORT.replace("[model]", "split = { by = 'by_ratio', seed = -3 }\n[model]"), "split seed = -3"),
         (SHORT.replace("[model]", "split = { k_core = 0 }\n[model]"), "split k_core = 0"),

@@ -84,6 +84,10 @@ class Lmmrec(Model):
             )
         if not 0 <= self.momentum <= 1 or not 0 <= self.soft <= 1:
             raise BadSetting("[model] lmmrec momentum and soft are shares, from 0 to 1: momentum = 0.995, soft = 0.4")
+        if self.reading == "edge" and self.layers < 1:
+            raise BadSetting(
+                '[model] lmmrec reading = "edge" propagates over layers, and layers = 0. Write:  layers = 2'
+            )
         if self.weight_texts < 0:
             raise BadSetting(f"[model] lmmrec weight_texts = {self.weight_texts:g} must be 0 or more: 4.0")
         if user_motives.dim != item_motives.dim:
