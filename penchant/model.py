@@ -118,9 +118,9 @@ class Model(ABC):
                 raise MissingInput(_ask(self.name, need.name, inputs))
         for name, value in inputs.items():
             if name not in names and (isinstance(value, Graph) or value.ids.kind != "item"):
-                kind = "a graph" if isinstance(value, Graph) else f"vectors of {value.ids.kind}s"
+                what = "a graph" if isinstance(value, Graph) else f"vectors of {value.ids.kind}s"
                 raise Misaligned(
-                    f"input `{name}` is {kind}; {self.name} takes vectors of items. Remove it from [inputs]."
+                    f"input `{name}` is {what}; {self.name} takes vectors of items. Remove it from [inputs]."
                 )
             kind = name.partition("_")[0]  # of user_motives, item_motives
             if name in names and kind in ("user", "item") and isinstance(value, Features) and value.ids.kind != kind:
@@ -238,14 +238,13 @@ class Recommender:
             raise BadSetting(f"k = {k} must be at least 1")
         rows = np.array([self.items.row(key) for key in items], np.int64)
         queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
-        scorer = _Likeness(self.scorer)
-        found, scores = topk.top(scorer, queries, min(k, len(self.items)), queries.matrix(len(self.items)), seed=seed)
+        own = queries.matrix(len(self.items))
+        found, scores = topk.top(_Likeness(self.scorer), queries, min(k, len(self.items)), own, seed=seed)
         note = "" if self.scorer.personal else "popular items: this model knows no likeness"
         out = []
-        for b, key in enumerate(items):
-            live = found[b] >= 0
-            keys = tuple(self.items.keys[i] for i in found[b][live])
-            out.append(Recommendation(key, keys, tuple(map(float, scores[b][live])), note))
+        for key, near, score in zip(items, found, scores, strict=True):
+            keys = tuple(self.items.keys[i] for i in near[near >= 0])
+            out.append(Recommendation(key, keys, tuple(map(float, score[near >= 0])), note))
         return out
 
     @cached_property
