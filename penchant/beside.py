@@ -34,7 +34,8 @@ class Beside(nn.Module):
 
     def __init__(self, train: Interactions, texts: Features, weight: float) -> None:
         super().__init__()
-        x, count = _centred(texts), max(int(texts.present.sum()), 1)
+        x = np.where(texts.present[:, None], texts.centred().values, 0).astype(np.float64)  # (I, D)
+        count = max(int(texts.present.sum()), 1)
         spread, axes = np.linalg.eigh(x.T @ x / count)  # C
         spread = np.maximum(spread, 0)
         w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))  # (I, D)
@@ -52,10 +53,3 @@ class Beside(nn.Module):
         found = torch.bmm(F.embedding(items, self.items), F.embedding(user, self.users)[:, :, None])[:, :, 0]
         found[:, 0] -= self.own[items[:, 0]] * self.shares[user]
         return found
-
-
-def _centred(texts: Features) -> np.ndarray:
-    """(n, D) float64, zeros where there is no text."""
-    values = texts.values.astype(np.float64)
-    mean = values[texts.present].mean(axis=0) if texts.present.any() else 0.0
-    return np.where(texts.present[:, None], values - mean, 0.0)
