@@ -7,10 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 
+from penchant.gemm import product_plain
+
 __all__ = ["agree", "both_ways", "bpr", "crowd", "infonce", "kl", "tally", "unit"]
 
 CACHED = 2**19  # products at a time: 2 MB
-FLAT = 60.0  # natural powers down to which a sum of exponentials is far from vanishing
+FLAT = 30.0  # natural powers, up and down, of which sums are far from overflow and from vanishing
 STEEP = 60.0  # powers of 2 up to which sums of products and their inverses are far from overflow
 
 
@@ -40,7 +42,9 @@ def infonce(
     weight: (B,), constants; the sum of weight_b times row b's loss in place of the mean. See `tally`.
     van den Oord, Li & Vinyals 2018, eq. 4; cosines and rows as in RLMRec's code.
     """
-    x, y, others = unit(x), unit(y), unit(others)
+    told = others is y  # from each other
+    x, y = unit(x), unit(y)
+    others = y if told else unit(others)
     own = (x * y).sum(-1) / temperature  # (B,)
     weight = torch.full_like(own, 1 / max(len(own), 1)) if weight is None else weight.to(own.dtype)
     if of is None:
@@ -115,7 +119,7 @@ class _Crowd(torch.autograd.Function):
         step = max(1, (CACHED if x.device.type == "cpu" else 128 * CACHED) // len(others))
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            e, own = x2[rows] @ others.T, a2[rows]  # (b, K), (b,)
+            e, own = product_plain(x2[rows], others.T), a2[rows]  # (b, K), (b,)
             top = torch.maximum(e.amax(dim=1), own) if steep else torch.zeros_like(own)
             e, own = (e.sub_(top[:, None]) if steep else e).exp2_(), (own - top).exp2()
             if place is not None:
@@ -125,8 +129,8 @@ class _Crowd(torch.autograd.Function):
             value += weight[rows] @ (total.log2() + top) * math.log(2)
             if wanted:
                 share = weight[rows] / total
-                torch.mul(e @ others, share[:, None], out=to_x[rows])
-                to_others.addmm_(e.T, x[rows] * share[:, None])
+                torch.mul(product_plain(e, others), share[:, None], out=to_x[rows])
+                to_others += product_plain(e.T, x[rows] * share[:, None])
                 torch.mul(own, share, out=to_a[rows])
         if wanted:
             ctx.save_for_backward(to_x, to_others, to_a)
@@ -183,44 +187,56 @@ class _BothWays(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor
+        ctx: torch.autograd.function.FunctionCtx, s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor, bound: float
     ) -> torch.Tensor:
-        (low_s, high_s), (low_t, high_t) = s.aminmax(), t.aminmax()
-        s, t = s - high_s, t - high_t
-        if float(torch.maximum(high_s - low_s, high_t - low_t)) > FLAT:  # a row's sum could vanish in single precision
-            s, t = s.double(), t.double()
+        if bound > FLAT:  # a row's sum could overflow, or vanish, in single precision
+            s, t = s.double() - s.amax(), t.double() - t.amax()
         e_s, e_t = (s / math.log(2)).exp2_(), (t / math.log(2)).exp2_()  # several times faster than powers of e
         m = (t - s).mul_(e_t)
+        z_s, z_t, apart = (torch.stack([table.sum(1), table.sum(0)]) for table in (e_s, e_t, m))  # (2, B)
         own, taught = s.diagonal(), t.diagonal()
-        value, scale_s, scale_t = s.new_zeros(()), [], []
-        for dim in (1, 0):
-            z_s, z_t = e_s.sum(dim), e_t.sum(dim)  # (B,)
-            apart = m.sum(dim) / z_t + z_s.log() - z_t.log()  # sum of P (log P - log Q), P = softmax(T), Q = softmax(S)
-            p, log_p, log_q = taught.exp() / z_t, taught - z_t.log(), own - z_s.log()
-            y, weight = soft * p + 1 - soft, (soft + 1e-30).log()
-            value += (soft * (apart + weight - p * (weight + log_p - log_q)) + y * ((y + 1e-30).log() - log_q)).sum()
-            scale_s.append(1 / z_s)
-            scale_t.append(soft / z_t)
-        gradient = e_s.mul_(scale_s[0][:, None] + scale_s[1]).sub_(e_t.mul_(scale_t[0][:, None] + scale_t[1]))
-        gradient.diagonal().sub_(2 * (1 - soft))
-        ctx.save_for_backward(gradient.div_(2 * len(s)))
-        return value / (2 * len(s))
+        apart = apart / z_t + z_s.log() - z_t.log()  # sum of P (log P - log Q), P = softmax(T), Q = softmax(S)
+        p, log_p, log_q = taught.exp() / z_t, taught - z_t.log(), own - z_s.log()
+        y, weight = soft * p + 1 - soft, (soft + 1e-30).log()
+        value = soft * (apart + weight - p * (weight + log_p - log_q)) + y * ((y + 1e-30).log() - log_q)
+        z_s, z_t = 1 / (2 * len(s) * z_s), soft / (2 * len(s) * z_t)
+        gradient = e_s.mul_(z_s[0][:, None] + z_s[1]).sub_(e_t.mul_(z_t[0][:, None] + z_t[1]))
+        gradient.diagonal().sub_((1 - soft) / len(s))
+        ctx.save_for_backward(gradient)
+        return value.sum() / (2 * len(s))
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (grads[0] * gradient).to(grads[0].dtype), None, None
+        return (grads[0] * gradient).to(grads[0].dtype), None, None, None
 
 
-def both_ways(s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+def both_ways(s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor, bound: float) -> torch.Tensor:
     """Mean of KL(Y || softmax(S)) over rows and over columns, Y = soft softmax(T) + (1 - soft) I. s, t: (B, B).
 
     s: the student's similarities of pairs that belong together on the diagonal; t: the teacher's, without gradient.
+    bound: of all of them but for their sign.
     Li et al., "Align before fuse" (ALBEF), NeurIPS 2021, eq. 6.
     """
-    return _BothWays.apply(s, t, soft.to(s.dtype)).to(s.dtype)
+    return _BothWays.apply(s, t, soft.to(s.dtype), bound).to(s.dtype)
+
+
+class _Unit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor) -> torch.Tensor:
+        length = torch.sqrt(1e-8 + x.square().sum(-1, keepdim=True))
+        found = x / length
+        ctx.save_for_backward(found, length)
+        return found
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> torch.Tensor:
+        found, length = ctx.saved_tensors  # type: ignore[attr-defined]
+        return torch.addcmul(grads[0], found, (grads[0] * found).sum(-1, keepdim=True), value=-1) / length
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
     """Rows of length 1; 1e-8 under the root, as in RLMRec's code, so that a zero row has a gradient. (B, d)"""
-    return x / torch.sqrt(1e-8 + x.square().sum(-1, keepdim=True))
+    return _Unit.apply(x)

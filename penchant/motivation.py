@@ -9,10 +9,10 @@ from torch import nn
 
 from penchant import losses
 from penchant.hops import Hops
-from penchant.nn import Embedded, EmbeddingNet, pick, tower
+from penchant.nn import Embedded, EmbeddingNet, Momentum, pick, tower
 from penchant.plugin import Texts, read, width
 
-__all__ = ["Encoders", "Motives", "Reading", "Side"]
+__all__ = ["Encoders", "Motives", "Reading", "Side", "Teacher"]
 
 Reading = Literal["prototype", "residual", "edge"]
 
@@ -76,15 +76,17 @@ class Encoders(nn.Module):
         self.items = Side(items, prototypes, d, temperature)
         self.hops = Hops.bipartite(backbone.pairs.train) if reading == "edge" else None
 
-    def forward(self, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
+    def forward(self, user: torch.Tensor, item: torch.Tensor, e: Embedded | None = None) -> tuple[Motives, Motives]:
         """Of these users and of these items, all of which have texts, as correspondence looks at them."""
-        users, items = self.motives(self.backbone.embed(), user, item)
+        users, items = self.motives(e or self.backbone.embed(), user, item)
         return users.corresponding, items.corresponding
 
     def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """The same, read off these vectors."""
-        texts = [side.texts.values.index_select(0, rows) for side, rows in ((self.users, user), (self.items, item))]
-        z_user, z_item = read(self.g, torch.cat(texts)).split([len(user), len(item)])  # both at once: half the time
+        texts = self.users.texts.values.new_empty(len(user) + len(item), self.users.texts.dim)
+        torch.index_select(self.users.texts.values, 0, user, out=texts[: len(user)])
+        torch.index_select(self.items.texts.values, 0, item, out=texts[len(user) :])
+        z_user, z_item = read(self.g, texts).split([len(user), len(item)])  # both at once: half the time
         if self.hops is not None:
             r_users, r_items = self.over_edges(e, self.hops)
             return Motives(r_users[user], z_user), Motives(r_items[item], z_item)
@@ -114,3 +116,33 @@ class Encoders(nn.Module):
             x = hops.weigh(x, w / w.new_zeros(len(x)).index_add(0, hops.rows, w).clamp_min(1e-8)[hops.rows])
             total = total + x
         return total[:count] / self.layers, total[count:] / self.layers
+
+
+class Teacher(Momentum):
+    """The exponential mean of encoders, of all their parameters.
+
+    Where the backbone is linear its vectors are averaged in place of its table, step by step as they are made: the same up
+    to rounding, without a second pass over the graph.
+    """
+
+    e_users: torch.Tensor  # (U, d), or None as is the other
+    e_items: torch.Tensor  # (I, d)
+
+    def __init__(self, student: Encoders, momentum: float) -> None:
+        super().__init__(student, momentum, without="backbone" if student.backbone.linear else None)
+        self.linear = student.backbone.linear
+        with torch.no_grad():
+            e = student.backbone.embed() if self.linear else None
+        self.register_buffer("e_users", None if e is None else e.users.clone())
+        self.register_buffer("e_items", None if e is None else e.items.clone())
+
+    @torch.no_grad()
+    def learn(self, student: Encoders, e: Embedded) -> None:
+        """One step of the mean. e: the student's vectors in this step, as she begins it."""
+        self.follow(student)
+        if self.linear:
+            torch._foreach_lerp_([self.e_users, self.e_items], [e.users, e.items], 1 - self.momentum)
+
+    def ask(self, student: Encoders, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
+        """What the student would make of these users and items if she were the teacher."""
+        return self.teach(student, user, item, Embedded(self.e_users, self.e_items) if self.linear else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from penchant import machine
 from penchant.batches import Pairs, Triples
 from penchant.beside import Beside
 from penchant.data import Interactions
@@ -24,7 +23,6 @@ __all__ = [
     "EmbeddingNet",
     "Momentum",
     "factors",
-    "frozen_product",
     "pick",
     "products",
     "table",
@@ -56,27 +54,6 @@ def pick(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return F.embedding(rows, values, sparse=isinstance(values, ByRows))
 
 
-class _FrozenProduct(torch.autograd.Function):
-    """numpy's BLAS (OpenBLAS) takes half the time of torch's (MKL) on AMD processors, and never more than it."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        ctx.f = f  # type: ignore[attr-defined]
-        with machine.product(f.numel() * len(w)):
-            return torch.from_numpy(f.numpy() @ w.detach().numpy().T)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> tuple[None, torch.Tensor]:
-        f: torch.Tensor = ctx.f  # type: ignore[attr-defined]
-        with machine.product(f.numel() * grads[0].shape[1]):
-            return None, torch.from_numpy(grads[0].numpy().T @ f.numpy())
-
-
-def frozen_product(f: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """f w' with a gradient for w alone. f: (B, F), not trained; w: (c, F) -> (B, c)"""
-    return _FrozenProduct.apply(f, w) if f.device.type == "cpu" else f.detach() @ w.T
-
-
 class Embedded(NamedTuple):
     """All vectors of a net: users (U, d), items (I, d), and a bias per item (I,) if the model has one.
 
@@ -106,7 +83,11 @@ class EmbeddingNet(nn.Module, ABC):
 
     A subclass writes `ground`, `embed` and `objective`. A plug-in is an EmbeddingNet too: it holds another, the backbone,
     and adds its own terms to the objective on the same vectors.
+
+    linear: `embed` makes the same vectors in training as later, as a linear map of `ground`, and nothing else is trained.
     """
+
+    linear: ClassVar[bool] = False
 
     def __init__(self, train: Interactions, l2: float = 0.0, negatives: int = 1) -> None:
         super().__init__()
@@ -167,11 +148,13 @@ class Momentum(nn.Module):
     t <- m t + (1 - m) s, begun as a copy of the student (He et al., "Momentum contrast", CVPR 2020, eq. 2).
     """
 
-    def __init__(self, student: nn.Module, momentum: float) -> None:
+    def __init__(self, student: nn.Module, momentum: float, without: str | None = None) -> None:
+        """without: a part of the student that has no mean; the teacher works with her own."""
         super().__init__()
         self.momentum = momentum
-        self.names = [name for name, _ in student.named_parameters()]
-        for name, value in student.named_parameters():
+        own = {n: p for n, p in student.named_parameters() if without is None or not n.startswith(f"{without}.")}
+        self.names = list(own)
+        for name, value in own.items():
             self.register_buffer(name.replace(".", "/"), value.detach().clone())
 
     @property

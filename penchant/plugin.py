@@ -10,8 +10,9 @@ from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.errors import BadSetting, MissingInput
 from penchant.features import Features
+from penchant.gemm import product
 from penchant.model import Model
-from penchant.nn import EmbeddingNet, frozen_product
+from penchant.nn import EmbeddingNet
 
 __all__ = ["Texts", "backbone_of", "read", "taken", "width"]
 
@@ -56,12 +57,9 @@ class Texts(nn.Module):
 
 def read(g: nn.Sequential, texts: torch.Tensor) -> torch.Tensor:
     """g of vectors that are not trained. (B, D) -> (B, d)"""
-    first, *rest = g
-    assert isinstance(first, nn.Linear)
-    found = frozen_product(texts, first.weight) + first.bias
-    for layer in rest:
-        found = layer(found)
-    return found
+    for layer in g:
+        texts = product(texts, layer.weight) + layer.bias if isinstance(layer, nn.Linear) else layer(texts)
+    return texts
 
 
 def taken(batch: Triples, count: int | None) -> Triples:

@@ -41,6 +41,8 @@ class Gccf(Model):
 
 
 class GccfNet(EmbeddingNet):
+    linear: ClassVar[bool] = True
+
     def __init__(self, model: Gccf, train: Interactions) -> None:
         super().__init__(train, model.l2, model.negatives)
         self.layers, self.users = model.layers, len(train.users)

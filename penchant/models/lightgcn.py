@@ -40,6 +40,8 @@ class LightGcn(Model):
 
 
 class LightGcnNet(EmbeddingNet):
+    linear: ClassVar[bool] = True
+
     def __init__(self, model: LightGcn, train: Interactions) -> None:
         super().__init__(train, model.l2, model.negatives)
         self.layers, self.users = model.layers, len(train.users)

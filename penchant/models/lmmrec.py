@@ -19,9 +19,10 @@ from penchant.beside import Beside
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
+from penchant.gemm import product
 from penchant.model import Model
-from penchant.motivation import Encoders, Motives, Reading, Side
-from penchant.nn import Embedded, EmbeddingNet, Momentum
+from penchant.motivation import Encoders, Motives, Reading, Side, Teacher
+from penchant.nn import Embedded, EmbeddingNet
 from penchant.plugin import Texts, backbone_of, taken
 
 __all__ = ["Lmmrec"]
@@ -109,7 +110,7 @@ class LmmrecNet(EmbeddingNet):
         self.model, self.users, self.items, self.beside = model, users, items, beside
         how = (model.prototypes, model.temperature_prototypes, model.reading, model.layers)
         self.student = Encoders(backbone, users, items, *how)
-        self.teacher = Momentum(self.student, model.momentum)
+        self.teacher = Teacher(self.student, model.momentum)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # triples, until now
 
     def ground(self) -> torch.Tensor:
@@ -155,7 +156,7 @@ class LmmrecNet(EmbeddingNet):
             at = torch.searchsorted(among, users)
             own = of_users.corresponding
             here = Motives(own.r[at], own.z[at]), of_items.corresponding
-            total = total + model.weight_itcm * self.corresponding(here, users, items)
+            total = total + model.weight_itcm * self.corresponding(here, e, users, items)
         return total
 
     def coordinated(self, own: Motives, at: torch.Tensor, everyone: bool) -> torch.Tensor:
@@ -165,20 +166,22 @@ class LmmrecNet(EmbeddingNet):
             return own.r.new_zeros(())
         model, total = self.model, own.r.new_zeros(())
         rows, weight = losses.tally(len(own.r), at)  # each row once, weighed by how often it stands in the batch
-        among = torch.arange(len(own.z), device=at.device) if everyone else at if model.contrast is None else rows
+        r, z = (x.index_select(0, rows) for x in (own.r, own.z))
         if model.weight_mcs:
-            told = losses.infonce(own.r[rows], own.z[rows], own.z[among], model.temperature, weight=weight)
-            total = total + model.weight_mcs * told
+            others = z if model.contrast is not None else own.z if everyone else own.z[at]
+            total = total + model.weight_mcs * losses.infonce(r, z, others, model.temperature, weight=weight)
         if model.weight_robust:
-            r, z = (x + x * torch.randn_like(x) for x in (own.r, own.z))
-            total = total + model.weight_robust * losses.infonce(r[rows], z[rows], z[rows], 1.0, weight=weight)
+            r, z = (x + x * torch.randn_like(x) for x in (r, z))
+            total = total + model.weight_robust * losses.infonce(r, z, z, 1.0, weight=weight)
         return total
 
-    def corresponding(self, own: Sequence[Motives], users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    def corresponding(
+        self, own: Sequence[Motives], e: Embedded, users: torch.Tensor, items: torch.Tensor
+    ) -> torch.Tensor:
         """L_itcm of these users and of these items."""
-        self.teacher.follow(self.student)
+        self.teacher.learn(self.student, e)
         self.student.eval()  # the teacher sees the whole graph
-        taught = self.teacher.teach(self.student, users, items)
+        taught = self.teacher.ask(self.student, users, items)
         self.student.train()
         soft = self.model.soft * (self.seen / len(self.pairs.rows)).clamp(max=1)
         return sum(
@@ -191,5 +194,5 @@ def correspondence(own: Motives, taught: Motives, soft: torch.Tensor, model: Lmm
     """(KL(Y^rz || softmax S^rz) + KL(Y^zr || softmax S^zr)) / 2. taught: by the teacher."""
     if model.correspondence == "feature":
         return losses.kl(taught.z.softmax(dim=1), own.z)
-    s, t = (losses.unit(m.r) @ losses.unit(m.z).T / model.temperature_itcm for m in (own, taught))  # (B, B)
-    return losses.both_ways(s, t, soft)
+    s, t = (product(losses.unit(m.r) / model.temperature_itcm, losses.unit(m.z)) for m in (own, taught))  # (B, B)
+    return losses.both_ways(s, t, soft, bound=1 / model.temperature_itcm)

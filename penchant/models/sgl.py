@@ -50,6 +50,8 @@ class Sgl(Model):
 
 
 class SglNet(EmbeddingNet):
+    linear: ClassVar[bool] = True
+
     def __init__(self, model: Sgl, train: Interactions) -> None:
         super().__init__(train, model.l2, model.negatives)
         self.model, self.users = model, len(train.users)

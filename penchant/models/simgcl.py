@@ -51,6 +51,8 @@ class SimGcl(Model):
 
 
 class SimGclNet(EmbeddingNet):
+    linear: ClassVar[bool] = True
+
     def __init__(self, model: SimGcl, train: Interactions) -> None:
         super().__init__(train, model.l2, model.negatives)
         self.model, self.users = model, len(train.users)

@@ -18,8 +18,9 @@ from penchant import losses
 from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
 from penchant.features import Features
+from penchant.gemm import product
 from penchant.model import Model
-from penchant.nn import Embedded, factors, frozen_product, pick, table
+from penchant.nn import Embedded, factors, pick, table
 from penchant.scorers import Scorer
 
 __all__ = ["Vbpr"]
@@ -75,7 +76,7 @@ class VbprNet(nn.Module):
         f = F.embedding_bag(
             batch.items, self.f, per_sample_weights=self.sign.expand(len(batch), 2), mode="sum"
         )  # (B, F)
-        content = frozen_product(f, torch.cat([self.e, self.b[None]]))  # (B, c + 1), the bias last
+        content = product(f, torch.cat([self.e, self.b[None]]))  # (B, c + 1), the bias last
         x = (g_u * (g_i - g_j)).sum(-1) + (t_u * content[:, :-1]).sum(-1) + content[:, -1]  # (B,)
         return losses.bpr(x, torch.zeros_like(x))
 
