@@ -202,7 +202,7 @@ def _count_gaps(
     if strict and gap.any():
         keys = [items.keys[i] for i in np.flatnonzero(gap)]
         raise BadTable(
-            f"strict: {len(keys)} items of the interactions have no row in items.parquet, e.g. {some(keys)}. "
+            f"strict: {len(keys)} items of the interactions have no row in the table of items, e.g. {some(keys)}. "
             "Add them, or read without strict."
         )
     texts = [catalog.fields[name] for name in TEXT_FIELDS if name in catalog.fields]

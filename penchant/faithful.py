@@ -50,12 +50,17 @@ def faithfulness(rec: Recommender, users: Sequence[int], size: int = 2, draws: i
     She is scored by her history alone, as a stranger, because a score that does not read the history cannot fall.
     Users with fewer than size + 2 choices are left out; BadSetting when nobody is left.
     """
+    if not rec.scorer.personal:
+        raise BadSetting(
+            f"faithfulness: {rec.name} recommends the same to everybody, so that no history carries its scores. Give the run of "
+            "a model that reads them, e.g. ease"
+        )
     starts, items = rec.known.history_starts, rec.known.history_items
     histories = [np.unique(items[starts[u] : starts[u + 1]]) for u in users]
     histories = [h for h in histories if len(h) >= size + 2]
-    if not rec.scorer.personal or not histories:
+    if not histories:
         raise BadSetting(
-            f"faithfulness: no user with at least {size + 2} choices whose list is her own. Give more users, or a smaller size"
+            f"faithfulness: no user with at least {size + 2} choices. Give more users (--users), or a smaller size (--size)"
         )
     rng = np.random.default_rng(seed)
     target = _first(rec, histories, seed)

@@ -117,6 +117,7 @@ class Moved:
     strength: float
 
 
+FEW = 4  # choices, below which it is said that motives rest on so little
 MORE = 1.1  # times as much as all people together: what moves somebody "more than most"
 
 
@@ -169,6 +170,7 @@ def explain(
     words = () if catalog is None else _common(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
     exact = isinstance(rec.scorer, ItemToItem)
     said = _sentence(evidence, words, share if exact else None, len(chosen), motives)
+    said = f"You chose this one already. {said}" if row in chosen else said
     return Reason(user, item, said, evidence, words, share, exact, motives)
 
 
@@ -213,7 +215,10 @@ def _sentence(
     """share: of what speaks for the item, where it can be read off the score; None where factors were learned."""
     moved = " and ".join(f"“{m.phrases[0]}”" for m in motives)
     verb = "moves" if len(motives) == 1 else "move"
-    before = f"Answers to {moved}, which {verb} you more than most. " if motives else ""
+    before = f"Answers to {moved}, which {verb} you more than most" if motives else ""
+    before += (
+        ("" if of >= FEW else f", as far as {of} choice{'s tell' if of > 1 else ' tells'}") + ". " if motives else ""
+    )
     quoted = next((e for e in evidence if e.span), None)
     named = " and ".join(f"“{e.title}”" for e in evidence)
     if share is not None:

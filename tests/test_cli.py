@@ -305,7 +305,7 @@ def test_faithful_tells_what_the_evidence_carries(ask: Ask, made: Path) -> None:
     said = ask("faithful", made / "bpr", "--users", 20).out
     assert f"{found['drop']:.4f}" in said
     assert f"{by_way['random']['ratio']:.2f} times" in said
-    is_a_mistake(ask("faithful", made / "popular"), "whose list is her own")
+    is_a_mistake(ask("faithful", made / "popular"), "the same to everybody")
     is_a_mistake(ask("faithful", made / "bpr", "--size", 1000), "at least 1002 choices")
 
 

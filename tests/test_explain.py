@@ -211,3 +211,12 @@ def test_an_unknown_user_or_item_is_named() -> None:
     ):
         with pytest.raises(UnknownId, match="Did you mean"):
             explain(rec, user, item, history=history)
+
+
+@each
+def test_of_an_item_that_was_chosen_it_is_said(model: Model) -> None:
+    rec = fitted(model)
+    history = keys(rec, checkerboard().train.matrix()[0].indices)[:3]
+    assert explain(rec, "new", history[0], history=history).sentence.startswith("You chose this one already.")
+    other = next(key for key in rec.items.keys if key not in history)
+    assert "already" not in explain(rec, "new", other, history=history).sentence

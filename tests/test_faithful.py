@@ -64,5 +64,5 @@ def test_nobody_to_ask_is_said() -> None:
     rec = ItemKnn().fit(checkerboard().train)
     with pytest.raises(BadSetting, match="at least 4 choices"):
         faithfulness(rec, [])
-    with pytest.raises(BadSetting, match="her own"):
+    with pytest.raises(BadSetting, match="popular recommends the same to everybody"):
         faithfulness(Popular().fit(checkerboard().train), range(10))

@@ -174,7 +174,7 @@ def test_items_are_those_of_the_catalogue_then_those_only_chosen(tmp_path: Path)
     assert data.notes["items without any interaction"] == 2
     assert data.notes["items without text"] == 3
     assert data.notes["users without any interaction left out"] == 1
-    with pytest.raises(BadTable, match=r"2 items .* no row in items.parquet, e.g. x, y"):
+    with pytest.raises(BadTable, match=r"2 items .* no row in the table of items, e.g. x, y"):
         folder.read(place, strict=True)
 
 
