@@ -18,7 +18,7 @@ from torch import nn
 if TYPE_CHECKING:
     from penchant.training import Curve
 
-__all__ = ["Checkpoint", "read", "restore", "write"]
+__all__ = ["Checkpoint", "fits", "read", "restore", "write"]
 
 NAME = "checkpoint.safetensors"
 
@@ -91,11 +91,17 @@ def read(folder: Path, run: str) -> Checkpoint | None:
     return Checkpoint(tensors, json.loads(header["progress"]), json.loads(header["curve"]))
 
 
+def fits(found: Checkpoint, module: nn.Module) -> bool:
+    """Whether it holds all of the module's state and nothing else: another version's nets may be made of other parts."""
+    shapes = {f"net/{name}": value.shape for name, value in module.state_dict().items()}
+    return shapes == {name: value.shape for name, value in found.tensors.items() if name.startswith("net/")}
+
+
 def restore(
     found: Checkpoint, module: nn.Module, optimisers: list[torch.optim.Optimizer]
 ) -> dict[str, torch.Tensor] | None:
     """Put a checkpoint's state into module and optimisers; gives back the best parameters so far."""
-    module.load_state_dict({k[4:]: v for k, v in found.tensors.items() if k.startswith("net/")}, strict=False)
+    module.load_state_dict({k[4:]: v for k, v in found.tensors.items() if k.startswith("net/")})
     for number, optimiser in enumerate(optimisers):
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in found.tensors.items():

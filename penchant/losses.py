@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 from penchant.gemm import product_plain
 
@@ -137,6 +138,7 @@ class _Crowd(torch.autograd.Function):
         return value
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
@@ -206,6 +208,7 @@ class _BothWays(torch.autograd.Function):
         return value.sum() / (2 * len(s))
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor
     ) -> tuple[torch.Tensor, None, None, None]:
@@ -217,7 +220,7 @@ def both_ways(s: torch.Tensor, t: torch.Tensor, soft: torch.Tensor, bound: float
     """Mean of KL(Y || softmax(S)) over rows and over columns, Y = soft softmax(T) + (1 - soft) I. s, t: (B, B).
 
     s: the student's similarities of pairs that belong together on the diagonal; t: the teacher's, without gradient.
-    bound: of all of them but for their sign.
+    bound: no entry of s or t is larger in absolute value. Above FLAT the sums are made in double precision.
     Li et al., "Align before fuse" (ALBEF), NeurIPS 2021, eq. 6.
     """
     return _BothWays.apply(s, t, soft.to(s.dtype), bound).to(s.dtype)
@@ -232,6 +235,7 @@ class _Unit(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: torch.Tensor) -> torch.Tensor:
         found, length = ctx.saved_tensors  # type: ignore[attr-defined]
         return torch.addcmul(grads[0], found, (grads[0] * found).sum(-1, keepdim=True), value=-1) / length

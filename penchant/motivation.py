@@ -78,7 +78,7 @@ class Encoders(nn.Module):
 
     def forward(self, user: torch.Tensor, item: torch.Tensor, e: Embedded | None = None) -> tuple[Motives, Motives]:
         """Of these users and of these items, all of which have texts, as correspondence looks at them."""
-        users, items = self.motives(e or self.backbone.embed(), user, item)
+        users, items = self.motives(self.backbone.embed() if e is None else e, user, item)
         return users.corresponding, items.corresponding
 
     def motives(self, e: Embedded, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
@@ -118,7 +118,7 @@ class Encoders(nn.Module):
         return total[:count] / self.layers, total[count:] / self.layers
 
 
-class Teacher(Momentum):
+class Teacher(nn.Module):
     """The exponential mean of encoders, of all their parameters.
 
     Where the backbone is linear its vectors are averaged in place of its table, step by step as they are made: the same up
@@ -129,8 +129,9 @@ class Teacher(Momentum):
     e_items: torch.Tensor  # (I, d)
 
     def __init__(self, student: Encoders, momentum: float) -> None:
-        super().__init__(student, momentum, without="backbone" if student.backbone.linear else None)
+        super().__init__()
         self.linear = student.backbone.linear
+        self.mean = Momentum(student, momentum, without="backbone" if self.linear else None)
         with torch.no_grad():
             e = student.backbone.embed() if self.linear else None
         self.register_buffer("e_users", None if e is None else e.users.clone())
@@ -139,10 +140,10 @@ class Teacher(Momentum):
     @torch.no_grad()
     def learn(self, student: Encoders, e: Embedded) -> None:
         """One step of the mean. e: the student's vectors in this step, as she begins it."""
-        self.follow(student)
+        self.mean.follow(student)
         if self.linear:
-            torch._foreach_lerp_([self.e_users, self.e_items], [e.users, e.items], 1 - self.momentum)
+            torch._foreach_lerp_([self.e_users, self.e_items], [e.users, e.items], 1 - self.mean.momentum)
 
     def ask(self, student: Encoders, user: torch.Tensor, item: torch.Tensor) -> tuple[Motives, Motives]:
         """What the student would make of these users and items if she were the teacher."""
-        return self.teach(student, user, item, Embedded(self.e_users, self.e_items) if self.linear else None)
+        return self.mean.teach(student, user, item, Embedded(self.e_users, self.e_items) if self.linear else None)

@@ -31,10 +31,9 @@ class Texts(nn.Module):
         super().__init__()
         if features.present.sum() < 2:
             kind, count = features.ids.kind, int(features.present.sum())
-            prompt = {"user_profiles": "user_profile", "item_profiles": "item_summary"}.get(name, f"{kind}_motives")
             raise MissingInput(
                 f"`{name}`: {count} of {len(features.ids)} {kind}s {'have' if count != 1 else 'has'} a text; one is told from "
-                f"another, so 2 must. Have more written:  penchant enrich DATA {prompt} --lm extractive"
+                f"another, so 2 must. Have more written (penchant enrich DATA {kind}_motives --lm extractive) and name them in [inputs]"
             )
         for field, value in (
             ("values", torch.tensor(features.values)),

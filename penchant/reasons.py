@@ -158,6 +158,7 @@ def explain(
         return Reason(user, item, f"{_people(rec, row)} here chose it; this list is the same for everybody.")
     if not len(chosen):
         return Reason(user, item, f"Nothing is known of this user; {_people(rec, row)} here chose it.")
+    again = "You chose this one already. " if row in chosen else ""
     weight = rec.scorer.carried(int(queries.users[0]), chosen, row)
     weight = np.where(chosen == row, 0, weight)
     best = [int(b) for b in np.argsort(-weight, kind="stable")[:most] if weight[b] > 0]
@@ -165,13 +166,12 @@ def explain(
     phrases = [phrase for moved in motives for phrase in moved.phrases]
     evidence = tuple(_evidence(rec, catalog, user, int(chosen[b]), float(weight[b]), drives, phrases) for b in best)
     if not evidence:
-        return Reason(user, item, "No single earlier choice speaks for it.")
+        return Reason(user, item, f"{again}No single earlier choice speaks for it.")
     share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
     words = () if catalog is None else _common(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
     exact = isinstance(rec.scorer, ItemToItem)
     said = _sentence(evidence, words, share if exact else None, len(chosen), motives)
-    said = f"You chose this one already. {said}" if row in chosen else said
-    return Reason(user, item, said, evidence, words, share, exact, motives)
+    return Reason(user, item, again + said, evidence, words, share, exact, motives)
 
 
 def _people(rec: Recommender, row: int) -> str:
@@ -215,10 +215,8 @@ def _sentence(
     """share: of what speaks for the item, where it can be read off the score; None where factors were learned."""
     moved = " and ".join(f"“{m.phrases[0]}”" for m in motives)
     verb = "moves" if len(motives) == 1 else "move"
-    before = f"Answers to {moved}, which {verb} you more than most" if motives else ""
-    before += (
-        ("" if of >= FEW else f", as far as {of} choice{'s tell' if of > 1 else ' tells'}") + ". " if motives else ""
-    )
+    tells = "" if of >= FEW else ", as far as one choice tells" if of == 1 else f", as far as {of} choices tell"
+    before = f"Answers to {moved}, which {verb} you more than most{tells}. " if motives else ""
     quoted = next((e for e in evidence if e.span), None)
     named = " and ".join(f"“{e.title}”" for e in evidence)
     if share is not None:

@@ -97,7 +97,7 @@ def run(
     best = None if validation is None else _copy(module)
     if folder is not None:
         found = checkpoint.read(folder, identity)
-        if found is not None:
+        if found is not None and checkpoint.fits(found, module):
             best = checkpoint.restore(found, module, optimisers) or best
             at, curve = _Progress(**found.progress), Curve.of(found.curve)
     while not at.done and at.epoch < training.epochs:

@@ -19,7 +19,7 @@ from penchant.models.ease import Ease
 from penchant.models.item_knn import ItemKnn
 from penchant.models.lightgcn import LightGcn
 from penchant.models.popular import Popular
-from penchant.reasons import explain
+from penchant.reasons import Evidence, Moved, _sentence, explain
 from penchant.training import Training
 
 TRAINING = Training(epochs=25, batch_size=64, learning_rate=0.03, device="cpu")
@@ -215,8 +215,17 @@ def test_an_unknown_user_or_item_is_named() -> None:
 
 @each
 def test_of_an_item_that_was_chosen_it_is_said(model: Model) -> None:
+    """With others beside it, and when it is all that was chosen."""
     rec = fitted(model)
     history = keys(rec, checkerboard().train.matrix()[0].indices)[:3]
-    assert explain(rec, "new", history[0], history=history).sentence.startswith("You chose this one already.")
+    for known in (history, history[:1]):
+        assert explain(rec, "new", history[0], history=known).sentence.startswith("You chose this one already.")
     other = next(key for key in rec.items.keys if key not in history)
     assert "already" not in explain(rec, "new", other, history=history).sentence
+
+
+@pytest.mark.parametrize(
+    ("of", "said"), [(1, ", as far as one choice tells."), (3, ", as far as 3 choices tell."), (4, "than most. ")]
+)
+def test_motives_of_few_choices_are_said_to_rest_on_few(of: int, said: str) -> None:
+    assert said in _sentence((Evidence("a", "A", 1.0),), (), None, of, (Moved(("price: cheap",), 2.0, 1.0),))

@@ -52,9 +52,8 @@ class Lmmrec(Model):
     them; they are told from each other. None ("none" in a recipe): the whole batch, and users told from all users, the
     literal form.
     **Departs from the paper**: its loss names no weight of L_mcs and no L_R; weights, t and `soft` are IRLLRec's and ALBEF's.
-    "residual" and "texts" are ours: the paper's motivation is a mixture of prototypes and nothing else, and nothing fixed
-    stands beside its vectors. Rows without a text are left out of both losses. AutoCF makes its scores by itself: it is
-    trained without "texts", which are added afterwards.
+    "residual" and "texts" are ours: the paper's motivation is a mixture of prototypes, and nothing fixed stands beside its
+    vectors. Rows without a text are left out of both losses. AutoCF is given its "texts" after training.
     """
 
     backbone: Model
@@ -89,6 +88,8 @@ class Lmmrec(Model):
             raise BadSetting(
                 '[model] lmmrec reading = "edge" propagates over layers, and layers = 0. Write:  layers = 2'
             )
+        if min(self.temperature, self.temperature_itcm) <= 0:
+            raise BadSetting("[model] lmmrec temperatures must be above 0: temperature = 0.2, temperature_itcm = 0.2")
         if self.weight_texts < 0:
             raise BadSetting(f"[model] lmmrec weight_texts = {self.weight_texts:g} must be 0 or more: 4.0")
         if user_motives.dim != item_motives.dim:
