@@ -176,5 +176,7 @@ def example(name: str) -> str:
     kind, _, about = name.partition("_")
     if about in ("motives", "profiles"):
         return f'{name} = {{ from = "{kind}_motives", lm = "extractive", encoder = "minilm" }}'
-    source = {"image": "catalog.image", "text": "catalog.text"}.get(name, name)
+    if name == "user_preferences":
+        return f'{name} = {{ from = "user_preference", lm = "extractive", encoder = "minilm" }}'
+    source = {"image": "catalog.image", "text": "catalog.text", "item_texts": "catalog.text"}.get(name, name)
     return f'{name} = {{ from = "{source}", encoder = "..." }}'

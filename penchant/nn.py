@@ -24,6 +24,7 @@ __all__ = [
     "Momentum",
     "factors",
     "pick",
+    "plain",
     "products",
     "table",
     "tower",
@@ -122,23 +123,24 @@ class EmbeddingNet(nn.Module, ABC):
 @torch.no_grad()
 def factors(train: Interactions, vectors: Embedded) -> Scorer:
     """Trained vectors as plain arrays, with the map for users not seen in training."""
-    user, item = _plain(vectors.users), _plain(vectors.items)
-    bias = np.zeros(len(item), np.float32) if vectors.bias is None else _plain(vectors.bias)
+    user, item = plain(vectors.users), plain(vectors.items)
+    bias = np.zeros(len(item), np.float32) if vectors.bias is None else plain(vectors.bias)
     x = train.matrix()
     fold = fold_in(user, item, x)
     if vectors.beside is not None:
         # Users' and items' vectors are made equally long first, at equal products: likeness compares items by both parts.
         even = np.float32(max(np.square(user).mean() / max(np.square(item).mean(), 1e-30), 1e-30) ** 0.25)
         v, w = (
-            _plain(vectors.beside.users),
-            _plain(vectors.beside.items),
+            plain(vectors.beside.users),
+            plain(vectors.beside.items),
         )  # w folds as it is: v_u is its sum over a root
         user, item, fold = np.hstack([user / even, v]), np.hstack([item * even, w]), np.hstack([fold / even, w])
     found = Factors(user, item, bias, fold, np.diff(x.indptr) > 0)
-    return found if vectors.motives is None else Motivated(found, *(_plain(part) for part in vectors.motives))
+    return found if vectors.motives is None else Motivated(found, *(plain(part) for part in vectors.motives))
 
 
-def _plain(value: torch.Tensor) -> np.ndarray:
+def plain(value: torch.Tensor) -> np.ndarray:
+    """A tensor's values as an array of its own, for a scorer. float32"""
     return value.detach().float().cpu().numpy().copy()
 
 

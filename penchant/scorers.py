@@ -17,7 +17,7 @@ from scipy import sparse
 
 from penchant.data import Queries
 
-__all__ = ["SCORERS", "Factors", "ItemToItem", "Motivated", "Popularity", "Scorer", "fold_in"]
+__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Popularity", "Scorer", "fold_in"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -230,6 +230,3 @@ def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridg
     gram[np.diag_indices_from(gram)] += ridge * (np.trace(gram) / len(gram) + 1e-12)
     mapped = np.linalg.solve(gram, summed.T @ user[has].astype(np.float64))
     return (item.astype(np.float64) @ mapped).astype(np.float32)
-
-
-SCORERS: dict[str, type[Scorer]] = {s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated)}

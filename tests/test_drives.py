@@ -12,7 +12,8 @@ from penchant.data import Queries
 from penchant.drives import Drives, named, span
 from penchant.model import Recommender
 from penchant.reasons import explain
-from penchant.scorers import SCORERS, Factors, Motivated, Scorer
+from penchant.saved import SCORERS
+from penchant.scorers import Factors, Motivated, Scorer
 
 GROUPS = 4
 WORDS = ("comfort: soft", "price: cheap", "gifts: a present", "looks: handsome")

@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "ease": {"l2": 5.0, "alpha": 1.0},
     "item_knn": {"shrink": 1.0},
     "dccf": {"layers": 1, "prototypes": 8},
+    "mllmrec": {"hidden": 32, "l2": 1e-3},  # at so large a step towers without l2 score in tens, where rounding shows
     "autocf": {"seeds": 5, "weight_contrast": 0.0},  # what spreads vectors out hardly falls: log of how many there are
 }
 

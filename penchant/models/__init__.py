@@ -22,6 +22,7 @@ __all__ = [
     "ItemKnn",
     "LightGcn",
     "Lmmrec",
+    "Mllmrec",
     "Popular",
     "Rlmrec",
     "Sgl",
