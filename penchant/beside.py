@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from penchant.data import Interactions
-from penchant.features import Features
+from penchant.features import Features, whitened
 
 __all__ = ["Beside"]
 
@@ -16,9 +16,7 @@ __all__ = ["Beside"]
 class Beside(nn.Module):
     """The fixed score weight * v_u . w_i.
 
-    w: texts about items, centred and whitened, (t - mean) (C + s I)^-1/2, C their covariance and s = tr(C) / D, the mean
-    variance; scaled so that the mean square of their lengths is 1. Without whitening a few topics would make up most of a
-    product. v_u = sum_j w_j / sqrt(n) over the n items j that u chose in train, which `fold_in` does for a stranger, too.
+    w: texts about items, `whitened`. v_u = sum_j w_j / sqrt(n) over the n items j that u chose in train, which `fold_in` does for a stranger, too.
     An item without a text is a row of zeros: nothing is added to its scores. Texts about users have no part in it: they
     may be written from the very choice that is to be predicted.
 
@@ -34,18 +32,12 @@ class Beside(nn.Module):
 
     def __init__(self, train: Interactions, texts: Features, weight: float) -> None:
         super().__init__()
-        x = np.where(texts.present[:, None], texts.centred().values, 0).astype(np.float64)  # (I, D)
-        count = max(int(texts.present.sum()), 1)
-        spread, axes = np.linalg.eigh(x.T @ x / count)  # C
-        spread = np.maximum(spread, 0)
-        w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))  # (I, D)
+        w = np.float32(np.sqrt(weight)) * whitened(texts)  # (I, D)
         length = np.square(w).sum(axis=1)  # (I,)
-        scale = weight * count / length.sum() if length.any() else 0.0
-        w = (np.sqrt(scale) * w).astype(np.float32)
         chosen = train.matrix()
         shares = 1 / np.sqrt(np.maximum(np.diff(chosen.indptr), 1))  # (U,)
         v = (chosen @ w) * shares[:, None]  # (U, D)
-        for name, value in (("users", v), ("items", w), ("own", scale * length), ("shares", shares)):
+        for name, value in (("users", v), ("items", w), ("own", length), ("shares", shares)):
             self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
 
     def scores(self, user: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +19,7 @@ from penchant.features import Features, align
 from penchant.graph import Graph
 from penchant.scorers import Popularity, Scorer
 from penchant.split import Split
-from penchant.training import Curve, Training, Validation
+from penchant.training import Curve, Training, Undecided, Validation, seeded
 
 __all__ = ["Model", "Need", "Recommendation", "Recommender", "settings_of"]
 
@@ -57,7 +55,7 @@ class Model(ABC):
 
     @abstractmethod
     def build(self, *train: Any, **inputs: Any) -> Any:
-        """build(train, **inputs): a Scorer, where training is a closed form, or a net for `train.run`."""
+        """build(train, **inputs): a Scorer, where training is a closed form, an `Undecided`, or a net for `train.run`."""
 
     def needs(self) -> tuple[Need, ...]:
         """What `build` asks for besides train."""
@@ -84,11 +82,12 @@ class Model(ABC):
         training = training or Training()
         bound = self.bind(train, inputs)
         validation = None if valid is None else Validation.of(train, valid, training.select)
-        with _seeded(training.seed):
+        with seeded(training.seed):
             net = self.build(train, **bound)
-        if isinstance(net, Scorer):
-            scorer, curve = net, Curve()
-            parameters = sum(int(np.size(a)) for a in net.arrays().values())
+        if isinstance(net, Scorer | Undecided):
+            scorer, value = (net, None) if isinstance(net, Scorer) else net.decide(validation, training.seed, training.select)
+            curve = Curve() if value is None else Curve((1,), (0.0,), (value,), 1)
+            parameters = sum(int(np.size(a)) for a in scorer.arrays().values())
         else:
             from penchant import train as loop
 
@@ -284,16 +283,3 @@ def settings_of(model: Any) -> dict[str, Any]:
             value = asdict(value)
         found[f.name] = value
     return found
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's generator seeded for the time of `build`, where torch is in use at all."""
-    if "torch" not in sys.modules:
-        yield
-        return
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +13,10 @@ import numpy as np
 from penchant import metrics, topk
 from penchant.data import Interactions
 from penchant.errors import BadSetting
+from penchant.scorers import Scorer
 from penchant.split import Split
 
-__all__ = ["Curve", "Training", "Validation"]
+__all__ = ["Curve", "Training", "Undecided", "Validation", "seeded"]
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,24 @@ class Validation:
         ranks = topk.ranks(scorer, queries, held, mask)
         found = metrics.per_user([self.select], ranks.query, ranks.rank, len(queries), ranks.candidates)
         return float(np.mean(found[self.select]))
+
+
+class Undecided(ABC):
+    """What `build` gives back where there are no epochs, but something to choose on valid all the same."""
+
+    @abstractmethod
+    def decide(self, validation: Validation | None, seed: int, select: str) -> tuple[Scorer, float | None]:
+        """The scorer, and its value on valid if there is one. select: the metric to choose by."""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's generator seeded for the time of `build`, where torch is in use at all."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -28,6 +28,7 @@ __all__ = [
     "Sgl",
     "SimGcl",
     "Vbpr",
+    "Weave",
     "by_name",
 ]
 

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas
 
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
 from penchant.scorers import ItemToItem
+from penchant.strands import MOST_ITEMS, item_weights
 
 __all__ = ["Ease"]
-
-MOST_ITEMS = 30_000  # the item x item matrix in double precision is 7.2 GB there
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,4 @@ class Ease(Model):
             f = np.where(part.present[:, None], part.centred().unit().values, 0).astype(np.float64)
             gram = blas.dsyrk(1.0, self.alpha * f, beta=1.0, c=gram, lower=1, overwrite_c=1)  # in place, lower half
         gram[np.diag_indices(items)] += self.l2
-        return ItemToItem(_solve(gram))
-
-
-def _solve(gram: np.ndarray) -> np.ndarray:
-    """B from X'X + l2 I, by an in-place Cholesky inverse. (I, I) float32"""
-    factor, bad = lapack.dpotrf(gram, lower=1, overwrite_a=1)
-    if bad:
-        raise BadSetting("ease: the Gram matrix is not positive definite; choose a larger l2")
-    p, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    diagonal = np.diagonal(p).copy()
-    b = np.empty(p.shape, np.float32)
-    for start in range(0, len(p), 1024):  # blocks, because only the lower half of p is filled
-        rows = slice(start, start + 1024)
-        below = np.tril(p[rows], k=start) + np.triu(p[:, rows].T, k=start + 1)
-        b[rows] = below / -diagonal
-    b[np.diag_indices(len(b))] = 0
-    return b
+        return ItemToItem(item_weights(gram))

@@ -1,0 +1,95 @@
+"""Weave: many linear readings of choices, words and pictures, each in closed form, woven by weights that ranking chooses.
+
+Ours; docs/weave.md. What it weaves is others' and is named in `strands`: EASE (Steck 2019), random walks (Cooper et al.
+2014), low-pass graph filters (Shen et al. 2021), texts and pictures as they are. Stacking: Wolpert, "Stacked
+generalization", Neural Networks 1992.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy import sparse
+
+from penchant.data import Interactions
+from penchant.errors import BadSetting
+from penchant.features import Features
+from penchant.model import Model
+from penchant.scorers import ItemToItem, Scorer
+from penchant.strands import MOST_ITEMS, Strands
+from penchant.training import Undecided, Validation
+from penchant.woven import FEW, chosen, rivals
+
+__all__ = ["Weave"]
+
+
+@dataclass(frozen=True)
+class Weave(Model):
+    """score = x sum_k w_k B_k, x the history, B_k the strands of `Strands`, w chosen to rank what is held out in valid.
+
+    Features are optional, any number of named ones; each has two strands of its own and stands under X in another, so that
+    how much a modality counts is learned. An item that nobody chose is found by them; somebody new is scored by her
+    history as everybody is.
+    Without a valid part, one choice in ten of each user (one at least, of two) is held out of train to choose w, and strands
+    are then made of all of train.
+    l2: of EASE, each value a strand. alpha: of features under X.
+    Memory: seven tables I x I in single precision; time: I^3 operations, about ten times.
+    """
+
+    l2: tuple[float, ...] = (50.0, 500.0)
+    alpha: float = 4.0
+    name: ClassVar[str] = "weave"
+
+    def build(self, train: Interactions, **features: Features) -> Loom:
+        if not self.l2 or min(self.l2) <= 0 or self.alpha < 0:
+            raise BadSetting("[model] weave l2 are one or more values above 0, alpha is 0 or more: l2 = [50, 500], alpha = 4")
+        if len(train.items) > MOST_ITEMS:
+            raise BadSetting(
+                f"weave holds items x items tables: {len(train.items)} items are too many (at most {MOST_ITEMS}). Try item_knn."
+            )
+        return Loom(self, train, features)
+
+
+class Loom(Undecided):
+    def __init__(self, model: Weave, train: Interactions, features: dict[str, Features]) -> None:
+        self.model, self.train, self.features = model, train, features
+
+    def strands(self, train: Interactions) -> Strands:
+        return Strands(train, self.features, self.model.l2, self.model.alpha)
+
+    def decide(self, validation: Validation | None, seed: int, select: str) -> tuple[Scorer, float | None]:
+        if validation is None:
+            kept, held = _apart(self.train, seed)
+            strands = self.strands(kept)
+            weights, _ = weighed(strands, kept.matrix(), held.matrix(), seed, select)
+            strands, value = self.strands(self.train), None
+        else:
+            strands = self.strands(self.train)
+            weights, value = weighed(strands, self.train.matrix(), validation.split.held("valid"), seed, select)
+        return ItemToItem(strands.woven(weights)), value
+
+
+def weighed(
+    strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, seed: int, select: str
+) -> tuple[dict[str, float], float]:
+    """What each strand is multiplied with, and the metric then. x: histories, held: what to rank. (U, I) each"""
+    asked = np.flatnonzero(np.diff(held.indptr) > 0)
+    if len(asked) > FEW:
+        asked = np.sort(np.random.default_rng(seed).choice(asked, FEW, replace=False))
+    if not len(asked):
+        raise BadSetting("weave: nothing is held out to choose its weights by; give it a valid part, or longer histories")
+    found = rivals(strands, x[asked], held[asked])
+    weights, value = chosen(found, select)
+    return dict(zip(strands.names, (weights / found.scale).tolist(), strict=True)), value
+
+
+def _apart(train: Interactions, seed: int, share: float = 0.1) -> tuple[Interactions, Interactions]:
+    """train without, and only, a random tenth of each user's choices, one at least, of users with two or more."""
+    order = np.lexsort((np.random.default_rng(seed).random(len(train)), train.user))
+    user = train.user[order]
+    count = np.bincount(user, minlength=len(train.users))
+    nth = np.arange(len(user)) - (np.cumsum(count) - count)[user]
+    out = nth < np.where(count > 1, np.maximum((share * count).astype(np.int64), 1), 0)[user]
+    return train.take(np.sort(order[~out])), train.take(np.sort(order[out]))

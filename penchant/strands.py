@@ -1,0 +1,170 @@
+"""Strands: linear item-to-item readings of choices and features, each in closed form, that `weave` weighs against each other.
+
+Every one is a matrix B (I, I); a history x, binary, gives the scores x B. With X the choices in train, D_u and D_i the
+numbers of choices of users and items, F features of length 1 and centred:
+
+ease L       argmin ||X - XB||^2 + L ||B||^2, diag(B) = 0 (Steck, WWW 2019, eq. 8); "features": F' under X, times `alpha`
+ease even    the same of D_u^-1/2 X, so that people with many choices count no more than others
+walk K       D_i^-a S^K D_i^o, S = D_i^-1/2 X' D_u^-1 X D_i^-1/2: K steps item - person - item (a = o = 1/2 makes them
+             probabilities, as in Cooper et al., "Random walks in recommender systems", WWW 2014); a step back to the item
+             itself is left out but where it says "staying"
+low R        D_i^-1/4 V V' D_i^1/2, V the R largest singular vectors of D_u^-1/2 X D_i^-1/2, an ideal low-pass filter of the
+             graph (Shen et al., "How powerful is graph convolution for recommendation?", CIKM 2021)
+NAME         w w' of whitened features called NAME, and f f' of them as they are
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import blas, lapack
+
+from penchant.data import Interactions
+from penchant.errors import BadSetting
+from penchant.features import Features, whitened
+
+__all__ = ["MOST_ITEMS", "Strands", "item_weights"]
+
+MOST_ITEMS = 30_000  # the item x item matrix in double precision is 7.2 GB there
+RANKS = (32, 64, 128, 256)
+STEPS = 3
+GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
+
+
+class Strands:
+    """All of them, and their weighted sum. Memory: five tables I x I in single precision, one in double while made.
+
+    `scores` are asked for in blocks of histories; only `woven` makes a matrix of the sum.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, train: Interactions, features: Mapping[str, Features], l2: tuple[float, ...], alpha: float) -> None:
+        x = train.matrix()
+        count = len(train.items)
+        people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=count)
+        self.often = often
+        even = sparse.diags(_power(people, -0.5)) @ x
+        plain, evened = _gram(x), _gram(even)
+        f = {name: _rows(part) for name, part in features.items()}
+        self.ease = {f"ease {value:g}": _ease(plain, value) for value in l2}
+        if f:
+            self.ease["ease features"] = _ease(plain, l2[0], alpha, f)
+        self.ease["ease even"] = _ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
+        half = sparse.diags(_power(often, -0.5))
+        self.s = (half @ evened @ half).toarray().astype(np.float32)  # (I, I)
+        self.own = self.s.diagonal().copy()
+        self.v = _largest(self.s, max(RANKS))  # (I, R)
+        np.fill_diagonal(self.s, 0)
+        self.ranks = tuple(r for r in RANKS if r <= self.v.shape[1]) or (self.v.shape[1],)
+        self.low = (_power(often, -0.25)[:, None] * self.v, _power(often, 0.5)[:, None] * self.v)
+        self.texts = {name: whitened(part) for name, part in features.items()} | {f"{name} as is": rows for name, rows in f.items()}
+        walks = [f"walk {k} ({a:g}, {o:g})" for a, o in GATES for k in range(1, STEPS + 1)]
+        self.names = (*self.ease, *walks, "staying 2", "staying 4", *(f"low {r}" for r in self.ranks), *self.texts)
+
+    def scores(self, x: sparse.csr_matrix) -> np.ndarray:
+        """Of histories (B, I), by every strand. (K, B, I)"""
+        found = [x @ b for b in self.ease.values()]
+        for a, o in GATES:
+            step = (x @ sparse.diags(_power(self.often, -a))).toarray()
+            for _ in range(STEPS):
+                step = step @ self.s
+                found.append(step * _power(self.often, o))
+        step = (x @ sparse.diags(_power(self.often, -0.5))).toarray()
+        for k in range(1, 5):
+            step = step @ self.s + step * self.own
+            if k in (2, 4):
+                found.append(step * _power(self.often, 0.5))
+        z = x @ self.low[0]
+        found += [z[:, :r] @ self.low[1][:, :r].T for r in self.ranks]
+        found += [(x @ w) @ w.T for w in self.texts.values()]
+        return np.stack(found).astype(np.float32)
+
+    def woven(self, weights: Mapping[str, float]) -> np.ndarray:
+        """The sum of strands times weights. (I, I)"""
+        total = np.zeros_like(self.s)
+        for name, b in self.ease.items():
+            if weights[name]:
+                total += weights[name] * b
+        for a, o in GATES:
+            factors = [weights[f"walk {k} ({a:g}, {o:g})"] for k in range(1, STEPS + 1)]
+            if any(factors):
+                total += _power(self.often, -a)[:, None] * self._steps(factors, np.zeros_like(self.own)) * _power(self.often, o)
+        factors = [0.0, weights["staying 2"], 0.0, weights["staying 4"]]
+        if any(factors):
+            total += _power(self.often, -0.5)[:, None] * self._steps(factors, self.own) * _power(self.often, 0.5)
+        filtered = np.zeros(self.v.shape[1], np.float32)
+        for r in self.ranks:
+            filtered[:r] += weights[f"low {r}"]
+        total += (self.low[0] * filtered) @ self.low[1].T
+        for name, w in self.texts.items():
+            if weights[name]:
+                total += (weights[name] * w) @ w.T
+        return total
+
+    def _steps(self, factors: list[float], own: np.ndarray) -> np.ndarray:
+        """sum_k factor_k (S + diag(own))^k, k from 1, by Horner's rule. (I, I)"""
+        s = self.s + np.diag(own) if own.any() else self.s
+        found = np.zeros_like(s)
+        for factor in reversed(factors):
+            found[np.diag_indices_from(found)] += factor
+            found = found @ s
+        return found
+
+
+def _power(count: np.ndarray, exponent: float) -> np.ndarray:
+    """count ** exponent, 0 where there is none. float32"""
+    return np.where(count > 0, np.maximum(count, 1) ** exponent, 0).astype(np.float32)
+
+
+def _gram(x: sparse.csr_matrix) -> sparse.csr_matrix:
+    x = x.astype(np.float64)
+    return (x.T @ x).tocsr()
+
+
+def _rows(features: Features) -> np.ndarray:
+    return np.where(features.present[:, None], features.centred().unit().values, 0).astype(np.float32)
+
+
+def _ease(
+    gram: sparse.csr_matrix, l2: float, alpha: float = 0.0, features: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray:
+    dense = np.zeros(gram.shape, order="F")
+    coo = gram.tocoo()
+    dense[coo.row, coo.col] = coo.data
+    for f in (features or {}).values():
+        dense = blas.dsyrk(1.0, alpha * f.astype(np.float64), beta=1.0, c=dense, lower=1, overwrite_c=1)
+    dense[np.diag_indices(len(dense))] += l2
+    return item_weights(dense)
+
+
+def item_weights(gram: np.ndarray) -> np.ndarray:
+    """B of EASE from X'X + l2 I, by an in-place Cholesky inverse: B_ij = -P_ij / P_jj, P the inverse. (I, I) float32"""
+    factor, bad = lapack.dpotrf(gram, lower=1, overwrite_a=1)
+    if bad:
+        raise BadSetting("ease: the Gram matrix is not positive definite; choose a larger l2")
+    p, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    diagonal = np.diagonal(p).copy()
+    b = np.empty(p.shape, np.float32)
+    for start in range(0, len(p), 1024):  # blocks, because only the lower half of p is filled
+        rows = slice(start, start + 1024)
+        below = np.tril(p[rows], k=start) + np.triu(p[:, rows].T, k=start + 1)
+        b[rows] = below / -diagonal
+    b[np.diag_indices(len(b))] = 0
+    return b
+
+
+def _largest(s: np.ndarray, rank: int, rounds: int = 8) -> np.ndarray:
+    """Eigenvectors of a positive matrix by falling eigenvalue, by subspace iteration from seeded noise. (I, R)
+
+    Halko, Martinsson & Tropp, "Finding structure with randomness", SIAM Review 2011, algorithm 4.4.
+    """
+    rank = min(rank, len(s))
+    wide = min(rank + 32, len(s))
+    q = np.random.default_rng(0).standard_normal((len(s), wide)).astype(np.float32)
+    for _ in range(rounds):
+        q, _ = np.linalg.qr(s @ q)
+    _, turn = np.linalg.eigh(q.T @ (s @ q))
+    return np.ascontiguousarray((q @ turn[:, ::-1])[:, :rank])

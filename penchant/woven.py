@@ -1,0 +1,135 @@
+"""Woven: how much each strand counts, chosen on the valid part by ranking what was held out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize
+
+from penchant import metrics
+from penchant.strands import Strands
+
+__all__ = ["Rivals", "chosen", "rivals"]
+
+NEAR = 60  # of each strand's best items compete for a user
+FEW = 5000  # users who are asked
+RIDGE = 0.01  # on weights, in softmax
+STRIDES = (0.5, 0.25, 0.1)  # of the largest weight, that a step of the climb is long
+GAIN = 1e-5  # of the metric, that a step must bring
+
+
+class Rivals(NamedTuple):
+    """What the strands say of the items that compete for each user: the best of each strand's.
+
+    scores: (K, B, C), divided by `scale`, (K,), a strand's standard deviation. gap: (B, C), 0, or minus much where a user has
+    fewer rivals. query, column: (M,) where held-out items stand; column -1: not among the rivals. items: how many there are.
+    """
+
+    scores: np.ndarray
+    scale: np.ndarray
+    gap: np.ndarray
+    query: np.ndarray
+    column: np.ndarray
+    items: int
+
+
+def rivals(strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, block: int = 256) -> Rivals:
+    """x: histories, held: what was held out. (B, I) each"""
+    parts, square, mean = [], np.zeros(len(strands.names)), np.zeros(len(strands.names))
+    for start in range(0, x.shape[0], block):
+        some, missing = x[start : start + block], held[start : start + block]
+        s = strands.scores(some)  # (K, b, I)
+        mean += s.mean(axis=2, dtype=np.float64).sum(axis=1)
+        square += np.square(s).mean(axis=2, dtype=np.float64).sum(axis=1)
+        near = min(NEAR, s.shape[2])
+        compete = np.zeros(s.shape[1:], bool)
+        known = some.toarray() > 0
+        for one in s:
+            top = np.argpartition(np.where(known, -np.inf, one), -near, axis=1)[:, -near:]
+            np.put_along_axis(compete, top, True, axis=1)
+        compete &= ~known
+        width = max(int(compete.sum(axis=1).max()), 1)
+        index = np.argsort(~compete, axis=1, kind="stable")[:, :width]
+        there = np.take_along_axis(compete, index, axis=1)
+        place = np.full(compete.shape, -1, np.int32)
+        np.put_along_axis(place, index, np.where(there, np.arange(width, dtype=np.int32), -1), axis=1)
+        query = np.repeat(np.arange(len(compete)), np.diff(missing.indptr))
+        parts.append((np.take_along_axis(s, index[None], axis=2), there, start + query, place[query, missing.indices]))
+    width = max(there.shape[1] for _, there, _, _ in parts)
+    scores = np.concatenate([np.pad(s, ((0, 0), (0, 0), (0, width - s.shape[2]))) for s, _, _, _ in parts], axis=1)
+    there = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]))) for _, t, _, _ in parts])
+    mean, square = mean / x.shape[0], square / x.shape[0]
+    scale = np.sqrt(np.maximum(square - mean**2, 1e-20)).astype(np.float32)
+    scores /= scale[:, None, None]
+    gap = np.where(there, 0, -1e9).astype(np.float32)
+    query, column = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+    return Rivals(scores, scale, gap, query, column, x.shape[1])
+
+
+def chosen(found: Rivals, select: str) -> tuple[np.ndarray, float]:
+    """Weights of the strands, as they are divided by `scale`, and the metric with them. (K,)
+
+    Softmax over the rivals, which is convex, says where to begin; from there each weight is moved up or down while the metric
+    rises, in ever smaller steps (coordinate ascent, Metzler & Croft, Information Retrieval 2007).
+    """
+    weights = _softmax(found)
+    best, s = -1.0, found.gap
+    single = [_value(found, found.scores[k] + found.gap, select) for k in range(len(found.scores))]
+    for start in (weights, np.eye(len(weights))[int(np.argmax(single))]):
+        mixed = np.tensordot(start.astype(np.float32), found.scores, 1) + found.gap
+        value = _value(found, mixed, select)
+        if value > best:
+            best, weights, s = value, start.astype(np.float64), mixed
+    unit = max(float(np.abs(weights).max()), 1e-6)
+    for stride in STRIDES:
+        for _ in range(2):
+            before = best
+            for k in range(len(weights)):
+                for step in (stride * unit, -stride * unit):
+                    tried = s + np.float32(step) * found.scores[k]
+                    value = _value(found, tried, select)
+                    if value > best + GAIN:
+                        best, s = value, tried
+                        weights[k] += step
+                        break
+            if best == before:
+                break
+    return weights, best
+
+
+def _softmax(found: Rivals) -> np.ndarray:
+    """argmin of -mean over users of log softmax of held-out items, + RIDGE ||w||^2. (K,)"""
+    inside = found.column >= 0
+    query, column = found.query[inside], found.column[inside]
+    share = 1 / np.maximum(np.bincount(found.query, minlength=len(found.gap)), 1).astype(np.float32)  # (B,)
+    own = (found.scores[:, query, column] * share[query]).sum(axis=1)  # (K,)
+    mass = np.bincount(query, minlength=len(share)).astype(np.float32) * share  # (B,)
+    users = max(len(np.unique(found.query)), 1)
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        s = np.tensordot(w.astype(np.float32), found.scores, 1) + found.gap
+        top = s.max(axis=1, keepdims=True)
+        e = np.exp(s - top)
+        z = e.sum(axis=1, keepdims=True)
+        value = float((mass * (np.log(z) + top)[:, 0]).sum() - w @ own) / users
+        gradient = np.tensordot(found.scores, mass[:, None] * e / z, 2) - own
+        return value + RIDGE * float(w @ w), gradient.astype(np.float64) / users + 2 * RIDGE * w
+
+    return minimize(loss, np.full(len(own), 0.3), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
+
+
+def _value(found: Rivals, s: np.ndarray, select: str) -> float:
+    """The metric of these scores of rivals; what is not among them comes last. s: (B, C)"""
+    own = s[found.query, np.maximum(found.column, 0)][:, None]
+    others = s[found.query]
+    rank = 1 + ((others > own).sum(axis=1) + (others >= own).sum(axis=1) - 1) // 2  # ties: half of them before it
+    rank = np.where(found.column >= 0, rank, found.items)
+    order = np.lexsort((rank, found.query))
+    query, rank = found.query[order].astype(np.int64), rank[order]
+    nth = np.arange(len(query)) - np.searchsorted(query, query)  # two of one user cannot have one place
+    far = query * (2 * found.items + len(query))
+    rank = np.maximum.accumulate(rank - nth + far) - far + nth
+    room = np.full(len(found.gap), 2 * found.items + len(query))
+    return float(np.nanmean(metrics.per_user([select], query, rank, len(found.gap), room)[select]))
