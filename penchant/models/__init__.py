@@ -18,6 +18,7 @@ __all__ = [
     "Bpr",
     "Dccf",
     "Ease",
+    "Freedom",
     "Gccf",
     "ItemKnn",
     "LightGcn",
