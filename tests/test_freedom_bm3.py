@@ -16,6 +16,7 @@ from penchant.data import Interactions, no_history
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.modal import ItemGraph, shares
+from penchant.models.bm3 import Bm3, Bm3Net
 from penchant.models.freedom import Freedom, FreedomNet
 from penchant.models.lightgcn import LightGcn
 from penchant.texts import Provenance
@@ -31,6 +32,11 @@ def small() -> Interactions:
 
 
 def built(model: Freedom, train: Interactions, features: dict[str, Features], seed: int = 0) -> FreedomNet:
+    torch.manual_seed(seed)
+    return model.build(train, **features)
+
+
+def bm3(model: Bm3, train: Interactions, features: dict[str, Features], seed: int = 0) -> Bm3Net:
     torch.manual_seed(seed)
     return model.build(train, **features)
 
@@ -213,14 +219,159 @@ def test_rows_of_zeros_and_a_modality_that_is_all_gaps_are_finite(small: Interac
     nothing = Features(
         small.items, np.zeros((len(small.items), 3)), np.zeros(len(small.items), bool), Provenance("none")
     )
-    net = built(Freedom(dim=4, weight_features=1.0), small, {"image": zeros, "text": nothing})
-    loss = net.loss(triples(small))
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+    features = {"image": zeros, "text": nothing}
+    for net in (built(Freedom(dim=4, weight_features=1.0), small, features), bm3(Bm3(dim=4), small, features)):
+        loss = net.loss(triples(small))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
 def test_freedom_lives_on_true_features() -> None:
     training = Training(epochs=40, batch_size=128, learning_rate=0.01, device="cpu")
     true, shuffled = helped(Freedom(dim=16, keep_edges=0.5), training)
     assert true > 1.5 * shuffled, (true, shuffled)
+
+
+# --- BM3 --------------------------------------------------------------------------------------------------------------
+
+
+def bm3_twin(net: Bm3Net, batch: Triples, features: dict[str, Features]) -> torch.Tensor:
+    """Choice by choice, every vector of the whole catalogue, from the net's own parameters.
+
+    What is dropped is drawn again in the net's order: users, items, then the modalities, of the distinct rows that they have.
+    """
+    model, a, users = net.model, adjacency(net.pairs.train), net.users
+    mean = sum((torch.matrix_power(a, k) @ net.e0 for k in range(model.layers + 1)), torch.zeros(())) / (
+        model.layers + 1
+    )
+    h_u, h_i = mean[:users], mean[users:] + net.e0[users:]
+    w, b = net.predictor.weight, net.predictor.bias
+
+    def dropped(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        found = torch.full_like(h, float("nan"))  # to be read nowhere else
+        found[rows] = F.dropout(h[rows].detach(), model.dropout)
+        return found
+
+    def c(online: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return 1 - F.cosine_similarity(w @ online + b, target, dim=0)
+
+    items = batch.positive.unique()
+    u_left, i_left = dropped(h_u, batch.user.unique()), dropped(h_i, items)
+    seen = []
+    for part, projection in zip(features.values(), net.projections, strict=True):
+        h_m = fixed(part) @ projection.weight.T + projection.bias
+        present = torch.from_numpy(part.present)
+        seen.append((present, h_m, dropped(h_m, items[present[items]])))
+    total = torch.zeros(())
+    for u, i in zip(batch.user, batch.positive, strict=True):
+        total = total + c(h_u[u], i_left[i]) + c(h_i[i], u_left[u])
+        for present, h_m, left in seen:
+            if present[i]:
+                total = total + model.weight_align * (c(h_m[i], i_left[i]) + c(h_m[i], left[i]))
+    return total / len(batch)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Bm3(dim=6), Bm3(dim=6, layers=2, dropout=0.5, weight_align=0.7), Bm3(dim=6, layers=0, dropout=0.0)],
+    ids=["default", "deep", "nothing dropped"],
+)
+def test_bm3_s_loss_is_that_of_the_paper_written_out(model: Bm3, small: Interactions) -> None:
+    features = modalities(small.items, 3)
+    net = bm3(model, small, features)
+    with torch.no_grad():
+        net.e0.mul_(3)  # cosines of vectors whose length is far from what keeps a root away from 0
+    batch = next(net.batches(np.random.default_rng(0), 40))
+    assert batch.negative.numel() == 0, "no item is drawn that was not chosen"
+    assert len(batch.positive.unique()) < len(batch)
+    torch.manual_seed(5)
+    found = net.loss(batch)
+    torch.manual_seed(5)
+    expected = bm3_twin(net, batch, features)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    parameters = list(net.parameters())
+    assert len(parameters) == 1 + 2 + 3 * 2
+    for g, h in zip(torch.autograd.grad(found, parameters), torch.autograd.grad(expected, parameters), strict=True):
+        assert h.abs().max() > 1e-3
+        assert torch.allclose(g, h, atol=1e-5)
+
+
+def test_no_gradient_goes_through_a_target(small: Interactions) -> None:
+    """With a predictor that gives a constant nothing but the targets is left to move, and nothing moves."""
+    net = bm3(Bm3(dim=6), small, modalities(small.items))
+    with torch.no_grad():
+        net.predictor.weight.zero_()
+        net.predictor.bias.fill_(1)
+    net.loss(triples(small)).backward()
+    assert net.e0.grad is None or not net.e0.grad.any()
+    assert net.predictor.bias.grad is not None
+    assert net.predictor.bias.grad.abs().max() > 1e-3
+
+
+def test_without_dropout_bm3_is_the_same_at_every_draw_and_with_it_is_not(small: Interactions) -> None:
+    for dropout, same in ((0.0, True), (0.3, False)):
+        net, values = bm3(Bm3(dim=6, dropout=dropout), small, modalities(small.items)), set()
+        for seed in range(3):
+            torch.manual_seed(seed)
+            values.add(net.loss(triples(small)).item())
+        assert (len(values) == 1) == same
+    still = bm3(Bm3(dim=6, dropout=0.0), small, modalities(small.items))
+    with torch.no_grad():  # a predictor that changes nothing: each modality is what is left of itself
+        still.predictor.weight.copy_(torch.eye(6))
+        still.predictor.bias.zero_()
+        users, items = still.embed()
+    batch = triples(small)
+    alone = bm3(Bm3(dim=6, dropout=0.0, weight_align=0.0), small, modalities(small.items))
+    alone.load_state_dict(still.state_dict())
+    cosine = F.cosine_similarity(users[batch.user], items[batch.positive], dim=1).mean()
+    assert alone.loss(batch).item() == pytest.approx(2 - 2 * cosine.item(), abs=1e-4)
+    with pytest.raises(BadSetting, match="dropout = 1"):
+        Bm3(dropout=1.0).build(small, **modalities(small.items))
+
+
+def test_bm3_scores_by_what_is_predicted(small: Interactions) -> None:
+    net = bm3(Bm3(dim=6, layers=2), small, modalities(small.items))
+    a, users = adjacency(small), len(small.users)
+    mean = (net.e0 + a @ net.e0 + a @ a @ net.e0) / 3
+    h = torch.cat([mean[:users], mean[users:] + net.e0[users:]]) @ net.predictor.weight.T + net.predictor.bias
+    known = np.unique(small.user)
+    expected = (h[:users][known] @ h[users:].T).detach().numpy()
+    assert net.finish().score(no_history(known)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_bm3_s_items_may_come_in_any_order(small: Interactions) -> None:
+    features = modalities(small.items, 3)
+    order = np.random.default_rng(5).permutation(len(small.items))
+    turned, moved = permuted(small, features, order)
+    model = Bm3(dim=6, dropout=0.0)
+    net, other = bm3(model, small, features), bm3(model, turned, moved)
+    users = len(small.users)
+    other.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        other.e0.copy_(torch.cat([net.e0[:users], net.e0[users:][order]]))
+    assert torch.allclose(net.embed()[1][order], other.embed()[1], atol=1e-6)
+    row, batch = torch.from_numpy(np.argsort(order)), triples(small)
+    same = other.loss(Triples(batch.user, row[batch.positive], batch.negative))
+    assert same.item() == pytest.approx(net.loss(batch).item(), abs=1e-6)
+
+
+def test_features_reach_bm3_s_scores_through_the_predictor_alone(small: Interactions) -> None:
+    """Items are targets where modalities are aligned: ids have the same gradient with features as without."""
+    gradients = []
+    for weight in (0.0, 2.0):
+        net = bm3(Bm3(dim=6, dropout=0.0, weight_align=weight), small, modalities(small.items))
+        net.loss(triples(small)).backward()
+        gradients.append((net.e0.grad, net.predictor.weight.grad))
+    (ids, predictor), (aligned_ids, aligned_predictor) = gradients
+    assert torch.equal(ids, aligned_ids)
+    assert (predictor - aligned_predictor).abs().max() > 1e-2
+
+
+def test_bm3_learns_from_few_choices_whatever_features_say() -> None:
+    """Features of other items cost it little, and true ones gain it nothing, because ids do not see them."""
+    training = Training(epochs=40, batch_size=128, learning_rate=0.01, device="cpu")
+    chance = 20 / 394
+    true, shuffled = helped(Bm3(dim=16), training)
+    assert true > 2.5 * chance, (true, shuffled)
+    assert shuffled > 2.5 * chance, (true, shuffled)

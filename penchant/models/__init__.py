@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoCf",
+    "Bm3",
     "Bpr",
     "Dccf",
     "Ease",
