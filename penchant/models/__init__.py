@@ -23,6 +23,7 @@ __all__ = [
     "Gccf",
     "ItemKnn",
     "LightGcn",
+    "Lirdrec",
     "Lmmrec",
     "Popular",
     "Rlmrec",
