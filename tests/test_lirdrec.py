@@ -22,7 +22,7 @@ from penchant.modal import Contents, shares
 from penchant.models.freedom import Freedom
 from penchant.models.lirdrec import Lirdrec, LirdrecNet, shared
 from penchant.texts import Provenance
-from penchant.training import Training, Validation
+from penchant.training import Training
 
 UNEVEN = (("text", 0.6), ("image", 0.3), ("sound", 0.1))
 
@@ -312,12 +312,11 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 ) -> None:
     """The epoch's number, the last shares and the epoch's graph are found again."""
     long = Training(epochs=4, batch_size=64, learning_rate=0.01, validate_every=1, device="cpu")
-    validation = Validation.of(world.train, world.valid, long.select)
 
     def run(training: Training, folder: Path | None) -> dict[str, np.ndarray]:
         torch.manual_seed(0)
         net = model.build(world.train, look=world.features())
-        return loop.run(net, training, validation, folder, "the same")[0].arrays()
+        return loop.run(net, training, None, folder, "the same")[0].arrays()
 
     whole = run(long, None)
     run(replace(long, epochs=2), tmp_path)

@@ -1,6 +1,7 @@
 """Lirdrec: items have no vectors of their own; they are what their features and neighbours make of them.
 
-"LIRDRec", learning item representations directly from multimodal features, arXiv 2505.04960 (2025).
+Zhou, Zhang, Niyato & Shen, "Learning item representations directly from multimodal features for effective recommendation",
+arXiv 2505.04960 (2025).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Lirdrec(Model):
     it is decay^(T (T + 1) / 2) of what it was, and theta becomes the alpha of the last step.
     Loss: BPR + lambda (mean of U^2 + mean of I^2) over all entries of all final vectors, U already weighed by alpha.
 
-    A new item is scored like any other. One that is there in training and that nobody chooses is drawn as a negative for
-    everybody, and long training lowers it.
+    An item that nobody chose is scored by its features like any other; but it is drawn as a negative for everybody, and long
+    training lowers it.
 
     weights: of modalities in S. weight_norm: lambda. decay: b. network: w1 before the first epoch. copied: what theta becomes.
     "shares": alpha itself, as its code does; a softmax of shares is nearly even, so theta forgets each epoch most of what was
