@@ -39,6 +39,8 @@ BACKBONE = LightGcn(dim=16, layers=2)  # of every plug-in
 SETTINGS: dict[str, dict[str, object]] = {
     "ease": {"l2": 5.0, "alpha": 1.0},
     "item_knn": {"shrink": 1.0},
+    "freedom": {"neighbours": 5, "keep_edges": 0.8},  # a fifth of so few choices is too few
+    "lirdrec": {"neighbours": 5},
     "dccf": {"layers": 1, "prototypes": 8},
     "mllmrec": {"hidden": 32, "l2": 1e-3},  # at so large a step towers without l2 score in tens, where rounding shows
     "autocf": {"seeds": 5, "weight_contrast": 0.0},  # what spreads vectors out hardly falls: log of how many there are

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoCf",
+    "Bm3",
     "Bpr",
     "Dccf",
     "Ease",
+    "Freedom",
     "Gccf",
     "ItemKnn",
     "LightGcn",
+    "Lirdrec",
     "Lmmrec",
     "Mllmrec",
     "Popular",
