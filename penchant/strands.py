@@ -29,89 +29,60 @@ __all__ = ["MOST_ITEMS", "Strands", "item_weights"]
 
 MOST_ITEMS = 30_000  # the item x item matrix in double precision is 7.2 GB there
 RANKS = (32, 64, 128, 256)
-STEPS = 3
 GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
 
 
 class Strands:
-    """All of them, and their weighted sum. Memory: five tables I x I in single precision, one in double while made.
-
-    `scores` are asked for in blocks of histories; only `woven` makes a matrix of the sum.
-    """
-
-    names: tuple[str, ...]
+    """All of them, and their weighted sum. Memory: nine or ten tables I x I in single precision; time: about ten I^3."""
 
     def __init__(self, train: Interactions, features: Mapping[str, Features], l2: tuple[float, ...], alpha: float) -> None:
         x = train.matrix()
-        count = len(train.items)
-        people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=count)
-        self.often = often
+        people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=len(train.items))
         even = sparse.diags(_power(people, -0.5)) @ x
         plain, evened = _gram(x), _gram(even)
         f = {name: _rows(part) for name, part in features.items()}
-        self.ease = {f"ease {value:g}": _ease(plain, value) for value in l2}
+        self.tables = {f"ease {value:g}": _ease(plain, value) for value in l2}  # (I, I) each
         if f:
-            self.ease["ease features"] = _ease(plain, l2[0], alpha, f)
-        self.ease["ease even"] = _ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
+            self.tables["ease features"] = _ease(plain, l2[0], alpha, f)
+        self.tables["ease even"] = _ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
         half = sparse.diags(_power(often, -0.5))
-        self.s = (half @ evened @ half).toarray().astype(np.float32)  # (I, I)
-        self.own = self.s.diagonal().copy()
-        self.v = _largest(self.s, max(RANKS))  # (I, R)
-        np.fill_diagonal(self.s, 0)
-        self.ranks = tuple(r for r in RANKS if r <= self.v.shape[1]) or (self.v.shape[1],)
-        self.low = (_power(often, -0.25)[:, None] * self.v, _power(often, 0.5)[:, None] * self.v)
-        self.texts = {name: whitened(part) for name, part in features.items()} | {f"{name} as is": rows for name, rows in f.items()}
-        walks = [f"walk {k} ({a:g}, {o:g})" for a, o in GATES for k in range(1, STEPS + 1)]
-        self.names = (*self.ease, *walks, "staying 2", "staying 4", *(f"low {r}" for r in self.ranks), *self.texts)
+        s = (half @ evened @ half).toarray()
+        v = _largest(s, max(RANKS))  # (I, R)
+        two = s @ s
+        self._walk("staying 2", two, often, 0.5, 0.5)
+        self._walk("staying 4", two @ two, often, 0.5, 0.5)
+        np.fill_diagonal(s, 0)
+        two = s @ s
+        for steps, power in enumerate((s, two, two @ s), 1):
+            for a, o in GATES:
+                self._walk(f"walk {steps} ({a:g}, {o:g})", power, often, a, o)
+        left, right = _power(often, -0.25)[:, None] * v, _power(often, 0.5)[:, None] * v
+        # B = first second', (I, r) each
+        self.products = {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
+        for name, rows in f.items():
+            w = whitened(features[name])
+            self.products |= {name: (w, w), f"{name} as is": (rows, rows)}
+        self.names = (*self.tables, *self.products)
+
+    def _walk(self, name: str, power: np.ndarray, often: np.ndarray, a: float, o: float) -> None:
+        self.tables[name] = _power(often, -a)[:, None] * power * _power(often, o)
 
     def scores(self, x: sparse.csr_matrix) -> np.ndarray:
         """Of histories (B, I), by every strand. (K, B, I)"""
-        found = [x @ b for b in self.ease.values()]
-        for a, o in GATES:
-            step = (x @ sparse.diags(_power(self.often, -a))).toarray()
-            for _ in range(STEPS):
-                step = step @ self.s
-                found.append(step * _power(self.often, o))
-        step = (x @ sparse.diags(_power(self.often, -0.5))).toarray()
-        for k in range(1, 5):
-            step = step @ self.s + step * self.own
-            if k in (2, 4):
-                found.append(step * _power(self.often, 0.5))
-        z = x @ self.low[0]
-        found += [z[:, :r] @ self.low[1][:, :r].T for r in self.ranks]
-        found += [(x @ w) @ w.T for w in self.texts.values()]
+        found = [x @ table for table in self.tables.values()]
+        found += [(x @ first) @ second.T for first, second in self.products.values()]
         return np.stack(found).astype(np.float32)
 
     def woven(self, weights: Mapping[str, float]) -> np.ndarray:
         """The sum of strands times weights. (I, I)"""
-        total = np.zeros_like(self.s)
-        for name, b in self.ease.items():
+        total = np.zeros_like(next(iter(self.tables.values())))
+        for name, table in self.tables.items():
             if weights[name]:
-                total += weights[name] * b
-        for a, o in GATES:
-            factors = [weights[f"walk {k} ({a:g}, {o:g})"] for k in range(1, STEPS + 1)]
-            if any(factors):
-                total += _power(self.often, -a)[:, None] * self._steps(factors, np.zeros_like(self.own)) * _power(self.often, o)
-        factors = [0.0, weights["staying 2"], 0.0, weights["staying 4"]]
-        if any(factors):
-            total += _power(self.often, -0.5)[:, None] * self._steps(factors, self.own) * _power(self.often, 0.5)
-        filtered = np.zeros(self.v.shape[1], np.float32)
-        for r in self.ranks:
-            filtered[:r] += weights[f"low {r}"]
-        total += (self.low[0] * filtered) @ self.low[1].T
-        for name, w in self.texts.items():
+                total += np.float32(weights[name]) * table
+        for name, (first, second) in self.products.items():
             if weights[name]:
-                total += (weights[name] * w) @ w.T
+                total += (np.float32(weights[name]) * first) @ second.T
         return total
-
-    def _steps(self, factors: list[float], own: np.ndarray) -> np.ndarray:
-        """sum_k factor_k (S + diag(own))^k, k from 1, by Horner's rule. (I, I)"""
-        s = self.s + np.diag(own) if own.any() else self.s
-        found = np.zeros_like(s)
-        for factor in reversed(factors):
-            found[np.diag_indices_from(found)] += factor
-            found = found @ s
-        return found
 
 
 def _power(count: np.ndarray, exponent: float) -> np.ndarray:
@@ -120,7 +91,6 @@ def _power(count: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def _gram(x: sparse.csr_matrix) -> sparse.csr_matrix:
-    x = x.astype(np.float64)
     return (x.T @ x).tocsr()
 
 
@@ -131,21 +101,22 @@ def _rows(features: Features) -> np.ndarray:
 def _ease(
     gram: sparse.csr_matrix, l2: float, alpha: float = 0.0, features: Mapping[str, np.ndarray] | None = None
 ) -> np.ndarray:
-    dense = np.zeros(gram.shape, order="F")
+    dense = np.zeros(gram.shape, np.float32, order="F")
     coo = gram.tocoo()
     dense[coo.row, coo.col] = coo.data
     for f in (features or {}).values():
-        dense = blas.dsyrk(1.0, alpha * f.astype(np.float64), beta=1.0, c=dense, lower=1, overwrite_c=1)
+        dense = blas.ssyrk(1.0, alpha * f, beta=1.0, c=dense, lower=1, overwrite_c=1)
     dense[np.diag_indices(len(dense))] += l2
     return item_weights(dense)
 
 
 def item_weights(gram: np.ndarray) -> np.ndarray:
     """B of EASE from X'X + l2 I, by an in-place Cholesky inverse: B_ij = -P_ij / P_jj, P the inverse. (I, I) float32"""
-    factor, bad = lapack.dpotrf(gram, lower=1, overwrite_a=1)
+    factorise, invert = lapack.get_lapack_funcs(("potrf", "potri"), (gram,))
+    factor, bad = factorise(gram, lower=1, overwrite_a=1)
     if bad:
         raise BadSetting("ease: the Gram matrix is not positive definite; choose a larger l2")
-    p, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    p, _ = invert(factor, lower=1, overwrite_c=1)
     diagonal = np.diagonal(p).copy()
     b = np.empty(p.shape, np.float32)
     for start in range(0, len(p), 1024):  # blocks, because only the lower half of p is filled

@@ -20,7 +20,7 @@ from penchant.model import Model
 from penchant.scorers import ItemToItem, Scorer
 from penchant.strands import MOST_ITEMS, Strands
 from penchant.training import Undecided, Validation
-from penchant.woven import FEW, chosen, rivals
+from penchant.woven import FEW, chosen, rivals, value
 
 __all__ = ["Weave"]
 
@@ -34,12 +34,14 @@ class Weave(Model):
     history as everybody is.
     Without a valid part, one choice in ten of each user (one at least, of two) is held out of train to choose w, and strands
     are then made of all of train.
-    l2: of EASE, each value a strand. alpha: of features under X.
+    l2: of EASE, each value a strand. alpha: of features under X. choose: the metric that w is to make large; a longer list than
+    one means to show is less a matter of chance. What is reported of valid is [training] select, as for other models.
     Memory: seven tables I x I in single precision; time: I^3 operations, about ten times.
     """
 
     l2: tuple[float, ...] = (50.0, 500.0)
     alpha: float = 4.0
+    choose: str = "ndcg@100"
     name: ClassVar[str] = "weave"
 
     def build(self, train: Interactions, **features: Features) -> Loom:
@@ -63,26 +65,27 @@ class Loom(Undecided):
         if validation is None:
             kept, held = _apart(self.train, seed)
             strands = self.strands(kept)
-            weights, _ = weighed(strands, kept.matrix(), held.matrix(), seed, select)
-            strands, value = self.strands(self.train), None
+            weights, _ = weighed(strands, kept.matrix(), held.matrix(), seed, self.model.choose, select)
+            strands, reached = self.strands(self.train), None
         else:
             strands = self.strands(self.train)
-            weights, value = weighed(strands, self.train.matrix(), validation.split.held("valid"), seed, select)
-        return ItemToItem(strands.woven(weights)), value
+            held = validation.split.held("valid")
+            weights, reached = weighed(strands, self.train.matrix(), held, seed, self.model.choose, select)
+        return ItemToItem(strands.woven(weights)), reached
 
 
 def weighed(
-    strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, seed: int, select: str
+    strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, seed: int, choose: str, select: str
 ) -> tuple[dict[str, float], float]:
-    """What each strand is multiplied with, and the metric then. x: histories, held: what to rank. (U, I) each"""
+    """What each strand is multiplied with to make `choose` large, and `select` then. x: histories, held: what to rank. (U, I) each"""
     asked = np.flatnonzero(np.diff(held.indptr) > 0)
     if len(asked) > FEW:
         asked = np.sort(np.random.default_rng(seed).choice(asked, FEW, replace=False))
     if not len(asked):
         raise BadSetting("weave: nothing is held out to choose its weights by; give it a valid part, or longer histories")
     found = rivals(strands, x[asked], held[asked])
-    weights, value = chosen(found, select)
-    return dict(zip(strands.names, (weights / found.scale).tolist(), strict=True)), value
+    weights = chosen(found, choose, seed)
+    return dict(zip(strands.names, (weights / found.scale).tolist(), strict=True)), value(found, weights, select)
 
 
 def _apart(train: Interactions, seed: int, share: float = 0.1) -> tuple[Interactions, Interactions]:
