@@ -40,6 +40,8 @@ SETTINGS: dict[str, dict[str, object]] = {
     "ease": {"l2": 5.0, "alpha": 1.0},
     "item_knn": {"shrink": 1.0},
     "dccf": {"layers": 1, "prototypes": 8},
+    # People here have one interest, and nearly always one of ten other items is of it and held out.
+    "dpcml": {"vectors": 2, "sampling": "uniform", "low": 0.0, "high": 0.1},
     "autocf": {"seeds": 5, "weight_contrast": 0.0},  # what spreads vectors out hardly falls: log of how many there are
 }
 

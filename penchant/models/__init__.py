@@ -17,6 +17,7 @@ __all__ = [
     "AutoCf",
     "Bpr",
     "Dccf",
+    "Dpcml",
     "Ease",
     "Gccf",
     "ItemKnn",
