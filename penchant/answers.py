@@ -73,14 +73,14 @@ def told(found: Recommendation, rec: Recommender, k: int, history: Sequence[str]
 
     history: item keys of someone new, None for a user of the run.
     """
-    from penchant.scorers import Factors, Motivated
+    from penchant.scorers import Factors, Motivated, Nearest
 
     note = found.note
     scorer = rec.scorer.factors if isinstance(rec.scorer, Motivated) else rec.scorer
     if not note and history is not None:
         said = "the one item" if len(history) == 1 else f"the {len(history)} items"
         note = f"someone new: judged by {said} given, without any training on this person"
-    elif not note and isinstance(scorer, Factors) and scorer.trained is not None:
+    elif not note and isinstance(scorer, Factors | Nearest) and scorer.trained is not None:
         row = rec.users.row(found.user_id)
         if not scorer.trained[row]:
             known = int(rec.known.history_starts[row + 1] - rec.known.history_starts[row])

@@ -85,8 +85,8 @@ class Model(ABC):
         with seeded(training.seed):
             net = self.build(train, **bound)
         if isinstance(net, Scorer | Undecided):
-            scorer, value = (net, None) if isinstance(net, Scorer) else net.decide(validation, training.seed, training.select)
-            curve = Curve() if value is None else Curve((1,), (0.0,), (value,), 1)
+            scorer = net if isinstance(net, Scorer) else net.decide(validation, training.seed)
+            curve = Curve()
             parameters = sum(int(np.size(a)) for a in scorer.arrays().values())
         else:
             from penchant import train as loop
@@ -281,5 +281,10 @@ def settings_of(model: Any) -> dict[str, Any]:
             value = {"name": value.name, **settings_of(value)}
         elif is_dataclass(value) and not isinstance(value, type):
             value = asdict(value)
-        found[f.name] = value
+        found[f.name] = _listed(value)
     return found
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as they come back from json."""
+    return [_listed(each) for each in value] if isinstance(value, tuple | list) else value

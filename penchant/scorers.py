@@ -16,8 +16,9 @@ import numpy as np
 from scipy import sparse
 
 from penchant.data import Queries
+from penchant.interests import interests
 
-__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Popularity", "Scorer", "fold_in"]
+__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Nearest", "Popularity", "Scorer", "fold_in"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -215,6 +216,60 @@ class Motivated(Scorer):
     def matched(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         """How far each motivation of hers is what the item answers to. (K,), 0 where it is not"""
         return self.drives(user, history) * np.maximum(self.draw[item], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest(Scorer):
+    """score = - min_c |user_c - item|^2: the nearest of a user's vectors answers.
+
+    user: (U, C, d); item: (I, d). trained: (U,) bool, False for users without a choice in train. They and strangers have
+    the C vectors on the unit sphere that lie nearest to their items, see `interests`.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    trained: np.ndarray
+    kind: ClassVar[str] = "nearest"
+
+    def vectors(self, queries: Queries) -> np.ndarray:
+        """(B, C, d)"""
+        rows = np.maximum(queries.users, 0)
+        found = self.user[rows]
+        new = np.flatnonzero((queries.users < 0) | ~self.trained[rows])
+        if len(new):
+            found[new] = interests(queries.matrix(len(self.item))[new], self.item, found.shape[1])[0]
+        return found
+
+    def score(self, queries: Queries) -> np.ndarray:
+        g = self.vectors(queries)
+        best = np.full((len(g), len(self.item)), -np.inf, np.float32)
+        for c in range(g.shape[1]):
+            np.maximum(best, 2 * g[:, c] @ self.item.T - _squares(g[:, c])[:, None], out=best)
+        return best - _squares(self.item)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"user": self.user, "item": self.item, "trained": self.trained}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Nearest:
+        return cls(arrays["user"], arrays["item"], arrays["trained"])
+
+    def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
+        """The part 2 v_h . v / |sum of v_h| of each choice in the vector that answers for `item`; 0 for those of other vectors."""
+        x = Queries.of([-1], [history]).matrix(len(self.item))
+        g, which = interests(x, self.item, self.user.shape[1])
+        which = which[np.searchsorted(x.indices, history)]
+        answers = which[_squares(g[0, which] - self.item[item]).argmin()] if len(history) else -1
+        own = np.where((which == answers)[:, None], self.item[history], 0)
+        return 2 * (own @ self.item[item]) / np.maximum(np.linalg.norm(own.sum(axis=0)), np.float32(1e-12))
+
+    def likeness(self, items: np.ndarray) -> np.ndarray:
+        near = self.item[items]
+        return 2 * near @ self.item.T - _squares(near)[:, None] - _squares(self.item)
+
+
+def _squares(x: np.ndarray) -> np.ndarray:
+    return np.square(x).sum(axis=-1)
 
 
 def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:

@@ -35,7 +35,9 @@ GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
 class Strands:
     """All of them, and their weighted sum. Memory: nine or ten tables I x I in single precision; time: about ten I^3."""
 
-    def __init__(self, train: Interactions, features: Mapping[str, Features], l2: tuple[float, ...], alpha: float) -> None:
+    def __init__(
+        self, train: Interactions, features: Mapping[str, Features], l2: tuple[float, ...], alpha: float
+    ) -> None:
         x = train.matrix()
         people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=len(train.items))
         even = sparse.diags(_power(people, -0.5)) @ x

@@ -109,8 +109,8 @@ class Undecided(ABC):
     """What `build` gives back where there are no epochs, but something to choose on valid all the same."""
 
     @abstractmethod
-    def decide(self, validation: Validation | None, seed: int, select: str) -> tuple[Scorer, float | None]:
-        """The scorer, and its value on valid if there is one. select: the metric to choose by."""
+    def decide(self, validation: Validation | None, seed: int) -> Scorer:
+        """The finished scorer."""
 
 
 @contextmanager

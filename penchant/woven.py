@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from penchant import metrics
 from penchant.strands import Strands
 
-__all__ = ["Rivals", "chosen", "rivals", "value"]
+__all__ = ["FEW", "Rivals", "chosen", "rivals"]
 
 NEAR = 60  # of each strand's best items compete for a user
 FEW = 5000  # users who are asked
@@ -82,11 +82,6 @@ def chosen(found: Rivals, select: str, seed: int = 0) -> np.ndarray:
     return total / BAGS
 
 
-def value(found: Rivals, weights: np.ndarray, select: str) -> float:
-    """The metric with these weights."""
-    return _value(found, np.tensordot(weights.astype(np.float32), found.scores, 1) + found.gap, select)
-
-
 def _of(found: Rivals, rows: np.ndarray) -> Rivals:
     """The same for some of the users."""
     at = np.full(len(found.gap), -1)
@@ -102,9 +97,10 @@ def _climbed(found: Rivals, select: str) -> np.ndarray:
     is moved up or down while the metric rises, in ever smaller steps (coordinate ascent, Metzler & Croft 2007). (K,)
     """
     single = np.eye(len(found.scores))[int(np.argmax([_value(found, s + found.gap, select) for s in found.scores]))]
-    best, weights = max(((value(found, start, select), start) for start in (_softmax(found), single)), key=lambda pair: pair[0])
-    weights = weights.copy()
-    mixed = np.tensordot(weights.astype(np.float32), found.scores, 1) + found.gap
+    starts = [(w, np.tensordot(w.astype(np.float32), found.scores, 1) + found.gap) for w in (_softmax(found), single)]
+    values = [_value(found, mixed, select) for _, mixed in starts]
+    best = max(values)
+    weights, mixed = starts[values.index(best)]
     unit = max(float(np.abs(weights).max()), 1e-6)
     for stride in STRIDES:
         for _ in range(2):

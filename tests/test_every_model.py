@@ -32,6 +32,7 @@ FOLDER = Path(models.__file__).parent
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "__init__")
 WITHOUT_PAPER = {"popular"}
 NOT_PERSONAL = {"popular"}
+DRAWS = {"weave"}  # has no epochs, and chance all the same
 
 # Small values for settings by their name, and what single models need besides.
 SMALL = {"dim": 16, "content_dim": 8, "layers": 2, "neighbours": 20, "prototypes": 8}
@@ -43,6 +44,8 @@ SETTINGS: dict[str, dict[str, object]] = {
     "lirdrec": {"neighbours": 5},
     "dccf": {"layers": 1, "prototypes": 8},
     "mllmrec": {"hidden": 32, "l2": 1e-3},  # at so large a step towers without l2 score in tens, where rounding shows
+    # People here have one interest, and nearly always one of ten other items is of it and held out.
+    "dpcml": {"vectors": 2, "sampling": "uniform", "low": 0.0, "high": 0.1},
     "autocf": {"seeds": 5, "weight_contrast": 0.0},  # what spreads vectors out hardly falls: log of how many there are
 }
 
@@ -241,7 +244,7 @@ def test_the_same_seed_gives_the_same_scores_and_another_gives_others(case: Case
     rec = case.fit(shared(), SHORT)
     assert np.array_equal(rec.score(rec.known), quick(case))
     other = case.fit(shared(), replace(SHORT, seed=1))
-    assert np.array_equal(other.score(other.known), quick(case)) != trained(rec)
+    assert np.array_equal(other.score(other.known), quick(case)) != (trained(rec) or case.name in DRAWS)
 
 
 @every

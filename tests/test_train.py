@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from penchant.data import Ids, Interactions, Queries
 from penchant.errors import BadSetting, Diverged
 from penchant.model import Model
 from penchant.models.bpr import Bpr
+from penchant.models.dpcml import Dpcml
 from penchant.models.ease import Ease
 from penchant.models.lightgcn import LightGcn
 from penchant.models.vbpr import Vbpr
@@ -313,7 +314,7 @@ class Fit:
         return self.model.fit(self.world.train, self.world.valid, training, folder=folder, progress=progress, **inputs)
 
 
-NETS = [Bpr(dim=8), LightGcn(dim=8, layers=2), Vbpr(dim=8, content_dim=4)]
+NETS = [Bpr(dim=8), Dpcml(dim=8, vectors=2), LightGcn(dim=8, layers=2), Vbpr(dim=8, content_dim=4)]
 each_net = pytest.mark.parametrize("model", NETS, ids=lambda m: m.name)
 
 
@@ -383,15 +384,17 @@ def test_a_checkpoint_of_other_settings_or_data_is_passed_over(model: Model, wor
     fit(tmp_path)
     whole = fit(learning_rate=0.02)
     assert same(fit(tmp_path, learning_rate=0.02), whole)
-    smaller = Fit(replace(model, l2=0.01), world)  # type: ignore[type-var]
-    assert same(smaller(tmp_path), smaller())
+    other = {f.name: 0.01 for f in fields(model) if f.name in ("l2", "margin")}
+    changed = Fit(replace(model, **other), world)  # type: ignore[type-var]
+    assert other
+    assert same(changed(tmp_path), changed())
     fewer = replace(world, split=replace(world.split, train=world.train.take(np.arange(len(world.train) - 1))))
     assert same(Fit(model, fewer)(tmp_path), Fit(model, fewer)())
     if model.asks_for_features:
         fit(tmp_path)
-        other = world.features(seed=5)
-        rec = model.fit(world.train, world.valid, TRAINING, folder=tmp_path, image=other)
-        assert same(rec, model.fit(world.train, world.valid, TRAINING, image=other))
+        image = world.features(seed=5)
+        rec = model.fit(world.train, world.valid, TRAINING, folder=tmp_path, image=image)
+        assert same(rec, model.fit(world.train, world.valid, TRAINING, image=image))
 
 
 def damages() -> dict[str, Callable[[bytes], bytes]]:

@@ -18,6 +18,7 @@ __all__ = [
     "Bm3",
     "Bpr",
     "Dccf",
+    "Dpcml",
     "Ease",
     "Freedom",
     "Gccf",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy import sparse
 
 from penchant.data import Interactions
 from penchant.errors import BadSetting
@@ -20,7 +19,7 @@ from penchant.model import Model
 from penchant.scorers import ItemToItem, Scorer
 from penchant.strands import MOST_ITEMS, Strands
 from penchant.training import Undecided, Validation
-from penchant.woven import FEW, chosen, rivals, value
+from penchant.woven import FEW, chosen, rivals
 
 __all__ = ["Weave"]
 
@@ -34,9 +33,10 @@ class Weave(Model):
     history as everybody is.
     Without a valid part, one choice in ten of each user (one at least, of two) is held out of train to choose w, and strands
     are then made of all of train.
-    l2: of EASE, each value a strand. alpha: of features under X. choose: the metric that w is to make large; a longer list than
-    one means to show is less a matter of chance. What is reported of valid is [training] select, as for other models.
-    Memory: seven tables I x I in single precision; time: I^3 operations, about ten times.
+    l2: of EASE, each value a strand. alpha: of features under X. choose: the metric that w is to make large; that of a longer
+    list than one means to show is less a matter of chance.
+    Memory: ten tables I x I in single precision; time: about ten times I^3 operations.
+    **Departs from the paper** of stacking: w is chosen on valid by ranking, not on folds of train by least squares.
     """
 
     l2: tuple[float, ...] = (50.0, 500.0)
@@ -46,7 +46,9 @@ class Weave(Model):
 
     def build(self, train: Interactions, **features: Features) -> Loom:
         if not self.l2 or min(self.l2) <= 0 or self.alpha < 0:
-            raise BadSetting("[model] weave l2 are one or more values above 0, alpha is 0 or more: l2 = [50, 500], alpha = 4")
+            raise BadSetting(
+                "[model] weave: l2 are one or more values above 0, alpha is 0 or more: l2 = [50, 500], alpha = 4"
+            )
         if len(train.items) > MOST_ITEMS:
             raise BadSetting(
                 f"weave holds items x items tables: {len(train.items)} items are too many (at most {MOST_ITEMS}). Try item_knn."
@@ -61,31 +63,27 @@ class Loom(Undecided):
     def strands(self, train: Interactions) -> Strands:
         return Strands(train, self.features, self.model.l2, self.model.alpha)
 
-    def decide(self, validation: Validation | None, seed: int, select: str) -> tuple[Scorer, float | None]:
-        if validation is None:
-            kept, held = _apart(self.train, seed)
-            strands = self.strands(kept)
-            weights, _ = weighed(strands, kept.matrix(), held.matrix(), seed, self.model.choose, select)
-            strands, reached = self.strands(self.train), None
-        else:
+    def decide(self, validation: Validation | None, seed: int) -> Scorer:
+        if validation is not None:
             strands = self.strands(self.train)
-            held = validation.split.held("valid")
-            weights, reached = weighed(strands, self.train.matrix(), held, seed, self.model.choose, select)
-        return ItemToItem(strands.woven(weights)), reached
+            return ItemToItem(strands.woven(self.weights(strands, self.train, validation.split.valid, seed)))
+        kept, held = _apart(self.train, seed)
+        weights = self.weights(self.strands(kept), kept, held, seed)
+        return ItemToItem(self.strands(self.train).woven(weights))
 
-
-def weighed(
-    strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, seed: int, choose: str, select: str
-) -> tuple[dict[str, float], float]:
-    """What each strand is multiplied with to make `choose` large, and `select` then. x: histories, held: what to rank. (U, I) each"""
-    asked = np.flatnonzero(np.diff(held.indptr) > 0)
-    if len(asked) > FEW:
-        asked = np.sort(np.random.default_rng(seed).choice(asked, FEW, replace=False))
-    if not len(asked):
-        raise BadSetting("weave: nothing is held out to choose its weights by; give it a valid part, or longer histories")
-    found = rivals(strands, x[asked], held[asked])
-    weights = chosen(found, choose, seed)
-    return dict(zip(strands.names, (weights / found.scale).tolist(), strict=True)), value(found, weights, select)
+    def weights(self, strands: Strands, known: Interactions, held: Interactions, seed: int) -> dict[str, float]:
+        """What each strand is multiplied with, so that those in `known` are best given what is held out."""
+        x, missing = known.matrix(), held.matrix()
+        asked = np.flatnonzero(np.diff(missing.indptr) > 0)
+        if len(asked) > FEW:
+            asked = np.sort(np.random.default_rng(seed).choice(asked, FEW, replace=False))
+        if not len(asked):
+            raise BadSetting(
+                "weave: nothing is held out to choose its weights by. Give it a valid part, or users with two choices and more"
+            )
+        found = rivals(strands, x[asked], missing[asked])
+        w = chosen(found, self.model.choose, seed) / found.scale
+        return dict(zip(strands.names, w.tolist(), strict=True))
 
 
 def _apart(train: Interactions, seed: int, share: float = 0.1) -> tuple[Interactions, Interactions]:
