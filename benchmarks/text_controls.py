@@ -2,7 +2,7 @@
 
     python benchmarks/text_controls.py runs/lmmrec-xrec-lightgcn-lmmrec ... [--json]
 
-For each finished run of a plug-in, with its settings and seeds: what it reached (true), the same with texts dealt out anew
+For each finished run of a plug-in, or of a model that can do without features, with its settings and seeds: what it reached (true), the same with texts dealt out anew
 among users and among items (shuffled), with normal random vectors in their place (random), and its backbone by itself (none).
 p: paired t-test over users against none, two-sided, of means over seeds.
 """
@@ -43,7 +43,9 @@ def changed(features: Features, how: str, seed: int) -> Features:
 
 
 def backbone(folder: Path, wish: Recipe) -> Model:
-    """Raises BadInput for a run without one."""
+    """Of a plug-in; a model that can do without features is its own. Raises BadInput for other runs."""
+    if not wish.model.asks_for_features and all(need.optional or need.many for need in wish.model.needs()):
+        return wish.model
     found = getattr(wish.model, "backbone", None)
     if not isinstance(found, Model):
         raise BadInput(f"{folder} is a run of {wish.model.name}, not of a plug-in over a backbone")
