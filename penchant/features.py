@@ -63,7 +63,7 @@ class Features:
 
     def centred(self) -> Features:
         """The mean of the present rows taken off."""
-        mean = self.values[self.present].mean(axis=0) if self.present.any() else 0
+        mean = self.values[self.present].mean(axis=0, dtype=np.float64).astype(np.float32) if self.present.any() else 0
         return replace(self, values=self.values - mean)
 
     def filled(self, missing: Missing = "mean") -> np.ndarray:

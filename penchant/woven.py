@@ -62,7 +62,9 @@ def rivals(strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, bloc
     scores = np.concatenate([np.pad(s, ((0, 0), (0, 0), (0, width - s.shape[2]))) for s, _, _, _ in parts], axis=1)
     there = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]))) for _, t, _, _ in parts])
     mean, square = mean / x.shape[0], square / x.shape[0]
-    scale = np.sqrt(np.maximum(square - mean**2, 1e-20)).astype(np.float32)
+    spread = np.maximum(square - mean**2, 0)
+    # A strand that is silent here, but may not be where it is used, gets no weight.
+    scale = np.where(spread > 1e-20, np.sqrt(spread), np.inf).astype(np.float32)
     scores /= scale[:, None, None]
     gap = np.where(there, 0, -1e9).astype(np.float32)
     query, column = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
@@ -143,7 +145,11 @@ def _value(found: Rivals, s: np.ndarray, select: str) -> float:
     """The metric of these scores of rivals; what is not among them comes last. s: (B, C)"""
     own = s[found.query, np.maximum(found.column, 0)][:, None]
     others = s[found.query]
-    rank = 1 + ((others > own).sum(axis=1) + (others >= own).sum(axis=1) - 1) // 2  # ties: half of them before it
+    inside = found.column >= 0
+    missing = np.zeros(s.shape, bool)
+    missing[found.query[inside], found.column[inside]] = True
+    tied = (others == own) & ~missing[found.query]
+    rank = 1 + (others > own).sum(axis=1) + tied.sum(axis=1) // 2  # half of those it ties with are before it
     rank = np.where(found.column >= 0, rank, found.items)
     order = np.lexsort((rank, found.query))
     query, rank = found.query[order].astype(np.int64), rank[order]

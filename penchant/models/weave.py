@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from penchant import metrics
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
@@ -31,8 +32,7 @@ class Weave(Model):
     Features are optional, any number of named ones; each has two strands of its own and stands under X in another, so that
     how much a modality counts is learned. An item that nobody chose is found by them; somebody new is scored by her
     history as everybody is.
-    Without a valid part, one choice in ten of each user (one at least, of two) is held out of train to choose w, and strands
-    are then made of all of train.
+    Without a valid part, a tenth of train is held out to choose w, and strands are then made of all of train.
     l2: of EASE, each value a strand. alpha: of features under X. choose: the metric that w is to make large; that of a longer
     list than one means to show is less a matter of chance.
     Memory: ten tables I x I in single precision; time: about ten times I^3 operations.
@@ -45,7 +45,8 @@ class Weave(Model):
     name: ClassVar[str] = "weave"
 
     def build(self, train: Interactions, **features: Features) -> Loom:
-        if not self.l2 or min(self.l2) <= 0 or self.alpha < 0:
+        metrics.parse(self.choose)
+        if not self.l2 or not all(value > 0 for value in self.l2) or not self.alpha >= 0:
             raise BadSetting(
                 "[model] weave: l2 are one or more values above 0, alpha is 0 or more: l2 = [50, 500], alpha = 4"
             )
@@ -87,10 +88,18 @@ class Loom(Undecided):
 
 
 def _apart(train: Interactions, seed: int, share: float = 0.1) -> tuple[Interactions, Interactions]:
-    """train without, and only, a random tenth of each user's choices, one at least, of users with two or more."""
+    """train without, and only, a random tenth of each user's choices, one at least, of users with two or more.
+
+    Of so many of those users that it is about a tenth of train: strands of much less than train would be weighed wrongly.
+    """
     order = np.lexsort((np.random.default_rng(seed).random(len(train)), train.user))
     user = train.user[order]
     count = np.bincount(user, minlength=len(train.users))
     nth = np.arange(len(user)) - (np.cumsum(count) - count)[user]
     out = nth < np.where(count > 1, np.maximum((share * count).astype(np.int64), 1), 0)[user]
+    most = max(int(share * len(train)), 1)
+    if out.sum() > most:
+        people = np.unique(user[out])
+        asked = max(len(people) * most // int(out.sum()), 1)
+        out &= np.isin(user, np.random.default_rng([seed, 1]).choice(people, asked, replace=False))
     return train.take(np.sort(order[~out])), train.take(np.sort(order[out]))
