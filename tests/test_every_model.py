@@ -40,6 +40,7 @@ BACKBONE = LightGcn(dim=16, layers=2)  # of every plug-in
 SETTINGS: dict[str, dict[str, object]] = {
     "ease": {"l2": 5.0, "alpha": 1.0},
     "item_knn": {"shrink": 1.0},
+    "bm3": {"l2": 1e-3},  # as mllmrec: at so large a step scores reach tens, where rounding shows
     "freedom": {"neighbours": 5, "keep_edges": 0.8},  # a fifth of so few choices is too few
     "lirdrec": {"neighbours": 5},
     "dccf": {"layers": 1, "prototypes": 8},
