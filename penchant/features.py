@@ -62,7 +62,7 @@ class Features:
         return replace(self, values=self.values / np.where(norm > 0, norm, 1), present=present)
 
     def centred(self) -> Features:
-        """The mean of the present rows taken off."""
+        """The mean of the present rows taken off; gaps stay zero."""
         mean = self.values[self.present].mean(axis=0, dtype=np.float64).astype(np.float32) if self.present.any() else 0
         return replace(self, values=self.values - mean)
 
@@ -88,7 +88,7 @@ def whitened(features: Features) -> np.ndarray:
 
     Without it a few topics would make up most of a product of two rows. The mean square of the rows' lengths is 1.
     """
-    x = np.where(features.present[:, None], features.centred().values, 0).astype(np.float64)
+    x = features.centred().values.astype(np.float64)
     spread, axes = np.linalg.eigh(x.T @ x / max(int(features.present.sum()), 1))  # C
     spread = np.maximum(spread, 0)
     w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,11 +14,10 @@ from torch import nn
 
 from penchant.errors import BadSetting
 from penchant.features import Features
-from penchant.gemm import product
 from penchant.graph import blend, denoise, knn, normalise
 from penchant.hops import Edges
 
-__all__ = ["Content", "Contents", "ItemGraph", "Linear", "Weights", "shares"]
+__all__ = ["Content", "Contents", "ItemGraph", "Weights", "shares"]
 
 Weights = tuple[tuple[str, float], ...] | None
 """A weight for each modality by its name, in a recipe  weights = [["image", 0.1], ["text", 0.9]]. None: all the same."""
@@ -39,7 +39,7 @@ class Content(nn.Module):
 
     @staticmethod
     def of(features: Features) -> Content:
-        return Content(np.where(features.present[:, None], features.centred().unit().values, 0), features.present)
+        return Content(features.centred().unit().values, features.present)
 
     @property
     def dim(self) -> int:
@@ -55,19 +55,11 @@ class Contents(nn.ModuleList):
     """One Content for each modality, in the order of the inputs."""
 
     def __iter__(self) -> Iterator[Content]:
-        yield from super().__iter__()  # type: ignore[misc]
+        return cast(Iterator[Content], super().__iter__())
 
     @staticmethod
     def of(features: Mapping[str, Features]) -> Contents:
         return Contents(Content.of(part) for part in features.values())
-
-
-class Linear(nn.Linear):
-    """x W' + b by the faster product. (n, F) -> (n, d)"""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = product(x, self.weight)
-        return found if self.bias is None else found + self.bias
 
 
 def shares(model: str, weights: Weights, features: Mapping[str, Features]) -> list[float]:

@@ -10,7 +10,7 @@ from torch import nn
 from penchant import losses
 from penchant.hops import Hops
 from penchant.nn import Embedded, EmbeddingNet, Momentum, pick, tower
-from penchant.plugin import Texts, read, width
+from penchant.plugin import Texts, width
 
 __all__ = ["Encoders", "Motives", "Reading", "Side", "Teacher"]
 
@@ -86,7 +86,7 @@ class Encoders(nn.Module):
         texts = self.users.texts.values.new_empty(len(user) + len(item), self.users.texts.dim)
         torch.index_select(self.users.texts.values, 0, user, out=texts[: len(user)])
         torch.index_select(self.items.texts.values, 0, item, out=texts[len(user) :])
-        z_user, z_item = read(self.g, texts).split([len(user), len(item)])  # both at once: half the time
+        z_user, z_item = self.g(texts).split([len(user), len(item)])  # both at once: half the time
         if self.hops is not None:
             r_users, r_items = self.over_edges(e, self.hops)
             return Motives(r_users[user], z_user), Motives(r_items[item], z_item)

@@ -10,11 +10,10 @@ from penchant.batches import Triples
 from penchant.data import Interactions
 from penchant.errors import BadSetting, MissingInput
 from penchant.features import Features
-from penchant.gemm import product
 from penchant.model import Model
 from penchant.nn import EmbeddingNet
 
-__all__ = ["Texts", "backbone_of", "read", "taken", "width"]
+__all__ = ["Texts", "backbone_of", "taken", "width"]
 
 
 class Texts(nn.Module):
@@ -50,16 +49,9 @@ class Texts(nn.Module):
         """The rows among these that have a text, repetitions kept. (B,) -> (<= B,)"""
         return rows[self.has[rows]]
 
-    def read(self, g: nn.Sequential, rows: torch.Tensor) -> torch.Tensor:
+    def read(self, g: nn.Module, rows: torch.Tensor) -> torch.Tensor:
         """g of the texts of these rows, each named once. (B,) -> (B, d)"""
-        return read(g, self.values.index_select(0, rows))
-
-
-def read(g: nn.Sequential, texts: torch.Tensor) -> torch.Tensor:
-    """g of vectors that are not trained. (B, D) -> (B, d)"""
-    for layer in g:
-        texts = product(texts, layer.weight) + layer.bias if isinstance(layer, nn.Linear) else layer(texts)
-    return texts
+        return g(self.values.index_select(0, rows))
 
 
 def taken(batch: Triples, count: int | None) -> Triples:

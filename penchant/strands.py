@@ -15,7 +15,7 @@ NAME         w w' of whitened features called NAME, and f f' of them as they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from scipy import sparse
@@ -25,9 +25,8 @@ from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features, whitened
 
-__all__ = ["MOST_ITEMS", "Strands", "item_weights"]
+__all__ = ["Strands", "ease"]
 
-MOST_ITEMS = 30_000  # the item x item matrix in double precision is 7.2 GB there
 RANKS = (32, 64, 128, 256)
 GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
 
@@ -41,49 +40,48 @@ class Strands:
         x = train.matrix()
         people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=len(train.items))
         even = sparse.diags(_power(people, -0.5)) @ x
-        plain, evened = _gram(x), _gram(even)
-        f = {name: _rows(part) for name, part in features.items()}
-        self.tables = {f"ease {value:g}": _ease(plain, value) for value in l2}  # (I, I) each
+        plain, evened = x.T @ x, even.T @ even
+        f = {name: part.centred().unit().values for name, part in features.items()}
+        self.tables = {f"ease {value:g}": ease(plain, value) for value in l2}  # (I, I) each
         if f:
-            self.tables["ease features"] = _ease(plain, l2[0], alpha, f)
-        self.tables["ease even"] = _ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
+            self.tables["ease features"] = ease(plain, l2[0], [alpha * rows for rows in f.values()])
+        self.tables["ease even"] = ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
         half = sparse.diags(_power(often, -0.5))
         s = (half @ evened @ half).toarray()
         v = _largest(s, max(RANKS))  # (I, R)
         two = s @ s
-        self._walk("staying 2", two, often, 0.5, 0.5)
-        self._walk("staying 4", two @ two, often, 0.5, 0.5)
+        self.walks = {"staying 2": (two, 0.5, 0.5), "staying 4": (two @ two, 0.5, 0.5)}
         np.fill_diagonal(s, 0)
         two = s @ s
         for steps, power in enumerate((s, two, two @ s), 1):
-            for a, o in GATES:
-                self._walk(f"walk {steps} ({a:g}, {o:g})", power, often, a, o)
+            self.walks |= {f"walk {steps} ({a:g}, {o:g})": (power, a, o) for a, o in GATES}
+        self.often = often
         left, right = _power(often, -0.25)[:, None] * v, _power(often, 0.5)[:, None] * v
         # B = first second', (I, r) each
         self.products = {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
         for name, rows in f.items():
             w = whitened(features[name])
             self.products |= {name: (w, w), f"{name} as is": (rows, rows)}
-        self.names = (*self.tables, *self.products)
-
-    def _walk(self, name: str, power: np.ndarray, often: np.ndarray, a: float, o: float) -> None:
-        self.tables[name] = _power(often, -a)[:, None] * power * _power(often, o)
+        self.names = (*self.tables, *self.walks, *self.products)
 
     def scores(self, x: sparse.csr_matrix) -> np.ndarray:
         """Of histories (B, I), by every strand. (K, B, I)"""
         found = [x @ table for table in self.tables.values()]
+        for power, a, o in self.walks.values():
+            found.append((x @ sparse.diags(_power(self.often, -a)) @ power) * _power(self.often, o))
         found += [(x @ first) @ second.T for first, second in self.products.values()]
         return np.stack(found).astype(np.float32)
 
     def woven(self, weights: Mapping[str, float]) -> np.ndarray:
         """The sum of strands times weights. (I, I)"""
+        w = {name: np.float32(weight) for name, weight in weights.items()}
         total = np.zeros_like(next(iter(self.tables.values())))
         for name, table in self.tables.items():
-            if weights[name]:
-                total += np.float32(weights[name]) * table
+            total += w[name] * table
+        for name, (power, a, o) in self.walks.items():
+            total += (w[name] * _power(self.often, -a))[:, None] * power * _power(self.often, o)
         for name, (first, second) in self.products.items():
-            if weights[name]:
-                total += (np.float32(weights[name]) * first) @ second.T
+            total += (w[name] * first) @ second.T
         return total
 
 
@@ -92,33 +90,23 @@ def _power(count: np.ndarray, exponent: float) -> np.ndarray:
     return np.where(count > 0, np.maximum(count, 1) ** exponent, 0).astype(np.float32)
 
 
-def _gram(x: sparse.csr_matrix) -> sparse.csr_matrix:
-    return (x.T @ x).tocsr()
+def ease(gram: sparse.csr_matrix, l2: float, features: Iterable[np.ndarray] = (), precise: bool = False) -> np.ndarray:
+    """B of EASE from X'X, and F (I, d) if any stand under X: B_ij = -P_ij / P_jj, P = (X'X + FF' + l2 I)^-1. (I, I) float32
 
-
-def _rows(features: Features) -> np.ndarray:
-    return np.where(features.present[:, None], features.centred().unit().values, 0).astype(np.float32)
-
-
-def _ease(
-    gram: sparse.csr_matrix, l2: float, alpha: float = 0.0, features: Mapping[str, np.ndarray] | None = None
-) -> np.ndarray:
-    dense = np.zeros(gram.shape, np.float32, order="F")
+    By an in-place Cholesky inverse: one table I x I besides the result. precise: in double precision.
+    """
+    p = np.zeros(gram.shape, np.float64 if precise else np.float32, order="F")
     coo = gram.tocoo()
-    dense[coo.row, coo.col] = coo.data
-    for f in (features or {}).values():
-        dense = blas.ssyrk(1.0, alpha * f, beta=1.0, c=dense, lower=1, overwrite_c=1)
-    dense[np.diag_indices(len(dense))] += l2
-    return item_weights(dense)
-
-
-def item_weights(gram: np.ndarray) -> np.ndarray:
-    """B of EASE from X'X + l2 I, by an in-place Cholesky inverse: B_ij = -P_ij / P_jj, P the inverse. (I, I) float32"""
-    factorise, invert = lapack.get_lapack_funcs(("potrf", "potri"), (gram,))
-    factor, bad = factorise(gram, lower=1, overwrite_a=1)
+    p[coo.row, coo.col] = coo.data
+    grow = blas.get_blas_funcs("syrk", (p,))
+    for f in features:
+        p = grow(1.0, f.astype(p.dtype), beta=1.0, c=p, lower=1, overwrite_c=1)  # in place, lower half
+    p[np.diag_indices(len(p))] += l2
+    factorise, invert = lapack.get_lapack_funcs(("potrf", "potri"), (p,))
+    p, bad = factorise(p, lower=1, overwrite_a=1)
     if bad:
         raise BadSetting("ease: the Gram matrix is not positive definite; choose a larger l2")
-    p, _ = invert(factor, lower=1, overwrite_c=1)
+    p, _ = invert(p, lower=1, overwrite_c=1)
     diagonal = np.diagonal(p).copy()
     b = np.empty(p.shape, np.float32)
     for start in range(0, len(p), 1024):  # blocks, because only the lower half of p is filled

@@ -397,6 +397,26 @@ def test_a_checkpoint_of_other_settings_or_data_is_passed_over(model: Model, wor
         assert same(rec, model.fit(world.train, world.valid, TRAINING, image=image))
 
 
+def test_a_checkpoint_of_a_net_made_of_other_parts_is_passed_over(world: World, tmp_path: Path) -> None:
+    """As another version of the package may have left it, under the same settings and data."""
+
+    class Renamed(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.other = net
+            self.l2, self.batches, self.loss, self.finish = 0.0, net.batches, net.loss, net.finish
+
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        return Bpr(dim=4).build(world.train)
+
+    train.run(Renamed(net()), TRAINING, None, tmp_path, "x")
+    found, curve = train.run(net(), TRAINING, None, tmp_path, "x")
+    expected, _ = train.run(net(), TRAINING)
+    assert curve.epoch == tuple(range(1, 8))
+    assert np.array_equal(found.arrays()["user"], expected.arrays()["user"])
+
+
 def damages() -> dict[str, Callable[[bytes], bytes]]:
     return {
         "empty": lambda raw: b"",

@@ -20,9 +20,9 @@ from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.hops import Hops, propagate
-from penchant.modal import Contents, Linear
+from penchant.modal import Contents
 from penchant.model import Model
-from penchant.nn import Embedded, factors, table
+from penchant.nn import Embedded, Linear, factors, table
 from penchant.scorers import Scorer
 
 __all__ = ["Bm3"]

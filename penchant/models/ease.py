@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.linalg import blas
 
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
 from penchant.scorers import ItemToItem
-from penchant.strands import MOST_ITEMS, item_weights
+from penchant.strands import ease
 
 __all__ = ["Ease"]
+
+MOST_ITEMS = 30_000  # the item x item matrix in double precision is 7.2 GB there
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,5 @@ class Ease(Model):
                 f"ease holds an items x items table: {items} items are too many (at most {MOST_ITEMS}). Try item_knn."
             )
         x = train.matrix(np.float64)
-        gram = np.zeros((items, items), order="F")
-        sparse_gram = (x.T @ x).tocoo()
-        gram[sparse_gram.row, sparse_gram.col] = sparse_gram.data
-        for part in features.values():
-            f = np.where(part.present[:, None], part.centred().unit().values, 0).astype(np.float64)
-            gram = blas.dsyrk(1.0, self.alpha * f, beta=1.0, c=gram, lower=1, overwrite_c=1)  # in place, lower half
-        gram[np.diag_indices(items)] += self.l2
-        return ItemToItem(item_weights(gram))
+        rows = [self.alpha * part.centred().unit().values.astype(np.float64) for part in features.values()]
+        return ItemToItem(ease(x.T @ x, self.l2, rows, precise=True))

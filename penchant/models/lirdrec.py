@@ -21,9 +21,9 @@ from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.hops import Hops, propagate
-from penchant.modal import Content, Contents, ItemGraph, Linear, Weights, shares
+from penchant.modal import Content, Contents, ItemGraph, Weights, shares
 from penchant.model import Model
-from penchant.nn import Embedded, factors, products
+from penchant.nn import Embedded, Linear, factors, products
 from penchant.scorers import Scorer
 
 __all__ = ["Lirdrec"]

@@ -24,8 +24,7 @@ from penchant.features import Features
 from penchant.graph import Graph, blend, denoise, jaccard, knn, normalise
 from penchant.hops import Hops, propagate
 from penchant.model import Model
-from penchant.nn import Embedded, plain, products
-from penchant.plugin import read
+from penchant.nn import Embedded, Linear, plain, products
 from penchant.scorers import Scorer
 from penchant.towers import SLOPE, Towers
 
@@ -137,7 +136,7 @@ class MllmrecNet(nn.Module):
         if self.hops is None:  # each row of the batch once
             users, user = batch.user.unique(return_inverse=True)
             items, item = batch.items.unique(return_inverse=True)
-            vectors = Embedded(read(self.f_user, self.t[users]), read(self.f_item, self.e[items]))
+            vectors = Embedded(self.f_user(self.t[users]), self.f_item(self.e[items]))
             x = products(vectors, Triples(user, item[:, 0], item[:, 1:]))  # (B, 1 + n), the chosen item first
         else:
             x = products(self.embed(), batch)
@@ -145,7 +144,7 @@ class MllmrecNet(nn.Module):
 
     def embed(self) -> Embedded:
         """All vectors. parts: with gcn_layers, what each item adds to those who choose it, see `Towers`."""
-        h_user, h_item = read(self.f_user, self.t), read(self.f_item, self.e)  # (U, d), (I, d)
+        h_user, h_item = self.f_user(self.t), self.f_item(self.e)  # (U, d), (I, d)
         if self.hops is None:
             return Embedded(h_user, h_item)
         h, layers = torch.cat([h_user, h_item]), self.model.gcn_layers
@@ -175,6 +174,4 @@ class MllmrecNet(nn.Module):
 
 
 def _tower(inputs: int, model: Mllmrec) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, model.hidden), nn.LeakyReLU(float(SLOPE)), nn.Linear(model.hidden, model.dim)
-    )
+    return nn.Sequential(Linear(inputs, model.hidden), nn.LeakyReLU(float(SLOPE)), Linear(model.hidden, model.dim))

@@ -46,7 +46,7 @@ class Vbpr(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> VbprNet:
-        parts = [np.where(f.present[:, None], f.centred().unit().values, 0) for f in features.values()]
+        parts = [f.centred().unit().values for f in features.values()]
         f = self.content_scale * np.concatenate(parts, axis=1)
         return VbprNet(self, train, torch.from_numpy(f.astype(np.float32)))
 

@@ -18,11 +18,13 @@ from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.model import Model
 from penchant.scorers import ItemToItem, Scorer
-from penchant.strands import MOST_ITEMS, Strands
+from penchant.strands import Strands
 from penchant.training import Undecided, Validation
 from penchant.woven import FEW, chosen, rivals
 
 __all__ = ["Weave"]
+
+MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Weave(Model):
     Features are optional, any number of named ones; each has two strands of its own and stands under X in another, so that
     how much a modality counts is learned. An item that nobody chose is found by them; somebody new is scored by her
     history as everybody is.
-    Without a valid part, a tenth of train is held out to choose w, and strands are then made of all of train.
+    Without a valid part, a tenth of train is held out to choose w, and strands are then made of all of train. Texts that were
+    written from train know that tenth, and would be believed too much: with them, give it a valid part.
     l2: of EASE, each value a strand. alpha: of features under X. choose: the metric that w is to make large; that of a longer
     list than one means to show is less a matter of chance.
     Memory: ten tables I x I in single precision; time: about ten times I^3 operations.
@@ -52,7 +55,7 @@ class Weave(Model):
             )
         if len(train.items) > MOST_ITEMS:
             raise BadSetting(
-                f"weave holds items x items tables: {len(train.items)} items are too many (at most {MOST_ITEMS}). Try item_knn."
+                f"weave holds items x items tables: {len(train.items)} items are too many (at most {MOST_ITEMS}). Try ease or item_knn."
             )
         return Loom(self, train, features)
 
