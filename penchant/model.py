@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from penchant import topk
+from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
 from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId, example
 from penchant.features import Features, align
 from penchant.graph import Graph
+from penchant.intake import Stock, added
+from penchant.likeness import By, alike
 from penchant.scorers import Popularity, Scorer
 from penchant.split import Split
 from penchant.training import Curve, Training, Undecided, Validation, seeded
@@ -96,7 +99,10 @@ class Model(ABC):
             identity = digest(repr(self), repr(training), train.hash, valid.hash if valid is not None else "", *prints)
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
-        return Recommender(self.name, settings_of(self), train.users, train.items, scorer, known, curve, parameters)
+        content = {name: v for name, v in bound.items() if isinstance(v, Features) and v.ids.kind == "item"}
+        stock = Stock(content, len(train.items)) if content else None
+        head = (self.name, settings_of(self), train.users, train.items)
+        return Recommender(*head, scorer, known, curve, parameters, stock=stock)
 
     def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
         """The inputs as `build` takes them: all there, none too many, aligned with `train`, of this train part only.
@@ -169,6 +175,7 @@ class Recommender:
     """A fitted model: its scorer, the vocabularies, and what was known of each user.
 
     known: one query per user row, in order; the default history. seen: likewise, what is not recommended again (or None).
+    stock: features of the items, where it was fitted with any.
     """
 
     name: str
@@ -180,6 +187,7 @@ class Recommender:
     curve: Curve = Curve()
     parameters: int = 0
     seen: Queries | None = None
+    stock: Stock | None = None
 
     def score(self, queries: Queries) -> np.ndarray:
         """(B, I) float32"""
@@ -231,20 +239,20 @@ class Recommender:
             found.append(Recommendation(user, keys, tuple(float(s) for s in scores[b][live]), note))
         return found
 
-    def similar(self, items: Sequence[str], k: int = 10, seed: int = 0) -> list[Recommendation]:
-        """The k items most like each given one, as this model sees it: by behaviour, and by words where it scores by them."""
-        if k < 1:
-            raise BadSetting(f"k = {k} must be at least 1")
-        rows = np.array([self.items.row(key) for key in items], np.int64)
-        queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
-        own = queries.matrix(len(self.items))
-        found, scores = topk.top(_Likeness(self.scorer), queries, min(k, len(self.items)), own, seed=seed)
-        note = "" if self.scorer.personal else "popular items: this model knows no likeness"
-        out = []
-        for key, near, score in zip(items, found, scores, strict=True):
-            keys = tuple(self.items.keys[i] for i in near[near >= 0])
-            out.append(Recommendation(key, keys, tuple(map(float, score[near >= 0])), note))
-        return out
+    def similar(
+        self, items: Sequence[str], k: int = 10, seed: int = 0, by: By = "behaviour"
+    ) -> list[Recommendation]:
+        """The k items most like each given one: by behaviour, as this model sees it (and by words where it scores by them), or
+        by content, the features that it was fitted with. Raises MissingInput when there are none."""
+        return alike(self, items, k, seed, by)
+
+    def add_items(self, catalog: Catalog, features: Mapping[str, Features]) -> Recommender:
+        """This model with new items after its own; nothing is trained. catalog: the new items. features: of them, by the names
+        of the inputs that the model was fitted with; a gap is allowed, an item without any features is not.
+
+        Raises CannotServeColdItems, BadTable for an item that is here already, MissingInput, Misaligned, Leak.
+        """
+        return added(self, catalog, features)
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -262,14 +270,6 @@ def _rows(queries: Queries, rows: np.ndarray) -> Queries:
     """The queries at these rows, in this order."""
     starts = queries.history_starts
     return Queries.of(rows, [queries.history_items[starts[r] : starts[r + 1]] for r in rows])
-
-
-@dataclass(frozen=True)
-class _Likeness:
-    scorer: Scorer
-
-    def score(self, queries: Queries) -> np.ndarray:
-        return self.scorer.likeness(queries.history_items)
 
 
 def settings_of(model: Any) -> dict[str, Any]:
