@@ -13,7 +13,7 @@ from penchant.data import Ids, digest
 from penchant.errors import BadTable, Leak, Misaligned, some
 from penchant.texts import Provenance
 
-__all__ = ["Features", "align", "join", "nearest", "whitened"]
+__all__ = ["Features", "align", "join", "nearest", "whitened", "whitening"]
 
 Missing = Literal["refuse", "mean", "zero"]
 
@@ -61,10 +61,16 @@ class Features:
         present = self.present & (norm[:, 0] > 0)
         return replace(self, values=self.values / np.where(norm > 0, norm, 1), present=present)
 
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Of the present rows, 0 without any. (dim,) float32"""
+        if not self.present.any():
+            return np.zeros(self.dim, np.float32)
+        return self.values[self.present].mean(axis=0, dtype=np.float64).astype(np.float32)
+
     def centred(self) -> Features:
         """The mean of the present rows taken off; gaps stay zero."""
-        mean = self.values[self.present].mean(axis=0, dtype=np.float64).astype(np.float32) if self.present.any() else 0
-        return replace(self, values=self.values - mean)
+        return replace(self, values=self.values - self.mean)
 
     def filled(self, missing: Missing = "mean") -> np.ndarray:
         """(n, dim) float32 without gaps: the mean of the present rows, or zero, stands in.
@@ -83,17 +89,23 @@ class Features:
         return np.where(self.present[:, None], self.values, self.values[self.present].mean(axis=0)).astype(np.float32)
 
 
-def whitened(features: Features) -> np.ndarray:
-    """(t - mean) (C + s I)^-1/2, C the covariance and s = tr(C) / D, the mean variance; gaps are rows of zeros. (n, D) float32
+def whitening(features: Features) -> np.ndarray:
+    """(C + s I)^-1/2 up to a turn and a factor, C the covariance and s = tr(C) / D, the mean variance. (D, D) float64
 
-    Without it a few topics would make up most of a product of two rows. The mean square of the rows' lengths is 1.
+    Without it a few topics would make up most of a product of two rows. The mean square of the rows' lengths is 1 then.
     """
-    x = features.centred().values.astype(np.float64)
-    spread, axes = np.linalg.eigh(x.T @ x / max(int(features.present.sum()), 1))  # C
+    centred = features.centred()
+    x = centred.values.astype(np.float64)
+    spread, axes = np.linalg.eigh(x.T @ x / max(int(centred.present.sum()), 1))  # C
     spread = np.maximum(spread, 0)
-    w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))
-    size = np.square(w).sum() / max(int(features.present.sum()), 1)
-    return (w / np.sqrt(size if size > 0 else 1)).astype(np.float32)
+    scaled = spread + spread.mean() + 1e-12
+    size = float((spread / scaled).sum())
+    return axes / np.sqrt(scaled * (size if size > 0 else 1))
+
+
+def whitened(features: Features) -> np.ndarray:
+    """(t - mean) times `whitening`; gaps are rows of zeros. (n, D) float32"""
+    return (features.centred().values.astype(np.float64) @ whitening(features)).astype(np.float32)
 
 
 def align(features: Features, ids: Ids) -> Features:

@@ -37,10 +37,8 @@ class Stock:
         return rows(self.features[name], slice(0, self.trained))
 
     def centred(self, name: str, asked: Features) -> Features:
-        """The rows of `asked` without the mean of the items of training."""
-        old = self.old(name)
-        mean = old.values[old.present].mean(axis=0, dtype=np.float64).astype(np.float32) if old.present.any() else 0
-        return replace(asked, values=asked.values - mean)
+        """The rows of `asked` without the mean of the items of training; rows of zeros are gaps."""
+        return replace(asked, values=asked.values - self.old(name).mean, present=asked.unit().present)
 
     def unit(self, name: str, asked: Features) -> np.ndarray:
         """The same as rows of length 1; gaps, and what is no different from the mean, are 0. (n, D)"""

@@ -15,7 +15,7 @@ from penchant.intake import Intake, Stock
 from penchant.scorers import Factors, ItemToItem, Scorer
 from penchant.towers import SLOPE, Towers, length
 
-__all__ = ["INTAKES", "Branched", "Linear", "OfFactors", "Projected", "Smoothed", "Towered"]
+__all__ = ["INTAKES", "Branched", "Linear", "OfFactors", "Projected", "Smoothed", "Towered", "solved"]
 
 ByName = Mapping[str, np.ndarray]
 
@@ -74,6 +74,12 @@ class Linear(Intake):
             across += self.ease * np.where(np.eye(count), 0, schur / left)
         weights[:old, old:], weights[old:, :old], weights[old:, old:] = columns, lines, across
         return replace(scorer, weights=weights)
+
+
+def solved(b: np.ndarray, pivot: np.ndarray, f: np.ndarray) -> np.ndarray:
+    """P f from B of EASE, b_ij = - p_ij / p_jj, and the diagonal of P. (I, D)"""
+    scaled = pivot[:, None] * f
+    return scaled - b @ scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +159,7 @@ class Branched(OfFactors):
 
     def vectors(self, stock: Stock, new: Mapping[str, Features]) -> tuple[np.ndarray, np.ndarray]:
         x = {name: stock.unit(name, new[name]) for name in stock.features}
-        has = {name: new[name].present for name in stock.features}
+        has = {name: part.any(axis=1) for name, part in x.items()}
         x[""] = np.concatenate([fft.dct(part, type=2, norm="ortho", axis=1) for part in x.values()], axis=1)
         has[""] = np.logical_or.reduce(list(has.values()))
         parts = []
@@ -193,7 +199,7 @@ class Towered(Intake):
             at = np.flatnonzero(x.any(axis=1))
             near, cosine = _nearest(x[at], new, self.neighbours - 1)
             near = at[near]
-            edge = (cosine >= self.threshold) & (self.degree[near] > 0)
+            edge = np.asarray((cosine >= self.threshold) & (self.degree[near] > 0))
             count = 1 + edge.sum(axis=1, keepdims=True)  # itself, too
             weight = edge / np.sqrt(count * np.where(edge, self.degree[near], 1))
             matrix, own = _table(near, weight, len(x)), (1 / count).astype(np.float32)
@@ -222,10 +228,13 @@ def smooth(
 ) -> np.ndarray:
     """S^L of new items, whose own vectors are `own`; `modal.ItemGraph` says what S is. below: see `Smoothed`. (n, d)"""
     matrix, loop, weight = sparse.csr_matrix((len(own), below.shape[1])), np.zeros(len(own)), np.zeros(len(own))
-    for name, part in stock.features.items():
+    for name in stock.features:
         old, asked = stock.old(name).unit(), new[name].unit()
         at, rows = np.flatnonzero(old.present), np.flatnonzero(asked.present)
-        mine, theirs = min(neighbours, len(at) + 1), min(neighbours, len(at))  # edges of a new item's row, of an old one's
+        mine, theirs = (
+            min(neighbours, len(at) + 1),
+            min(neighbours, len(at)),
+        )  # edges of a new item's row, of an old one's
         near, _ = _nearest(old.values[at], asked.values[rows], mine - 1)
         a = float(alpha[name])
         each = np.full(near.shape, a / np.sqrt(mine * max(theirs, 1)))

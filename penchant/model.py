@@ -239,9 +239,7 @@ class Recommender:
             found.append(Recommendation(user, keys, tuple(float(s) for s in scores[b][live]), note))
         return found
 
-    def similar(
-        self, items: Sequence[str], k: int = 10, seed: int = 0, by: By = "behaviour"
-    ) -> list[Recommendation]:
+    def similar(self, items: Sequence[str], k: int = 10, seed: int = 0, by: By = "behaviour") -> list[Recommendation]:
         """The k items most like each given one: by behaviour, as this model sees it (and by words where it scores by them), or
         by content, the features that it was fitted with. Raises MissingInput when there are none."""
         return alike(self, items, k, seed, by)

@@ -125,7 +125,8 @@ def read(folder: Path | str, again: str = "") -> Recommender:
 
 def _write_stock(stock: Stock, intake: Intake | None, file: Path) -> dict[str, Any]:
     """Features of items and how new ones are taken in; what model.json says of them."""
-    arrays, sources = {}, {}
+    arrays: dict[str, np.ndarray] = {}
+    sources: dict[str, Any] = {}
     for n, (name, part) in enumerate(stock.features.items()):  # by number: a name may hold anything
         arrays |= {f"stock/{n}/values": part.values, f"stock/{n}/present": part.present}
         sources[name] = [part.source.made_by, list(part.source.parents), part.source.interactions]

@@ -67,7 +67,7 @@ class Towers(Scorer):
 
     @classmethod
     def of(cls, arrays: Arrays) -> Towers:
-        return cls(**arrays)
+        return cls(**arrays)  # type: ignore[arg-type]
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         """The part of each choice in the score that the history alone earns, for the net is linear near it.

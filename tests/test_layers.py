@@ -33,7 +33,7 @@ LAYERS: dict[str, str] = {
     "3 left": "encode/ lm/ enrich/",
     "3 right": "scorers interests towers intake intakes likeness topk training strands woven model saved batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
     "4": "models/",
-    "5": "ranking reasons drives faithful tune",
+    "5": "ranking reasons attributes drives faithful tune",
     "6": "recipe typed noise misread sayings drives_file inputs seeds chosen run runs examples demo",
     "7": "cli cli_data cli_enrich cli_reasons cli_store entry answers doctor screen showing term_picture serve/ __main__",
     "8": "__init__",  # the public face, which only its users import

@@ -125,7 +125,13 @@ class MllmrecNet(nn.Module):
     t: torch.Tensor
 
     def __init__(
-        self, model: Mllmrec, train: Interactions, e: list[np.ndarray], t: np.ndarray, told: np.ndarray, degree: np.ndarray
+        self,
+        model: Mllmrec,
+        train: Interactions,
+        e: list[np.ndarray],
+        t: np.ndarray,
+        told: np.ndarray,
+        degree: np.ndarray,
     ) -> None:
         super().__init__()
         self.model, self.l2, self.pairs, self.told = model, model.l2, Pairs(train), told
@@ -167,8 +173,9 @@ class MllmrecNet(nn.Module):
             below = propagate(vectors.parts[0], self.hops, self.model.gcn_layers - 1)[len(self.t) :]
             degree = np.bincount(self.pairs.train.item, minlength=len(self.e))
             pull = plain(below) / np.sqrt(np.maximum(degree, 1), dtype=np.float32)[:, None]
-        tower, m = map(plain, self.f_item.parameters()), self.model
-        nearest = (m.neighbours, m.threshold, m.layers)
+        w1, b1, w2, b2 = map(plain, self.f_item.parameters())
+        m, e = self.model, np.stack(self.below)[1:]
+        intake = Towered(self.degree, e, w1, b1, w2, b2, plain(first), m.neighbours, m.threshold, m.layers)
         return Towers(
             plain(vectors.users),
             self.told,
@@ -178,7 +185,7 @@ class MllmrecNet(nn.Module):
             plain(second),
             plain(offset),
             pull,
-            Towered(self.degree, np.stack(self.below)[1:], *tower, plain(first), *nearest),
+            intake,
         )
 
 

@@ -70,10 +70,13 @@ class Loom(Undecided):
     def decide(self, validation: Validation | None, seed: int) -> Scorer:
         if validation is not None:
             strands = self.strands(self.train)
-            return ItemToItem(strands.woven(self.weights(strands, self.train, validation.split.valid, seed)))
+            return self.scorer(strands, self.weights(strands, self.train, validation.split.valid, seed))
         kept, held = _apart(self.train, seed)
         weights = self.weights(self.strands(kept), kept, held, seed)
-        return ItemToItem(self.strands(self.train).woven(weights))
+        return self.scorer(self.strands(self.train), weights)
+
+    def scorer(self, strands: Strands, weights: dict[str, float]) -> Scorer:
+        return ItemToItem(strands.woven(weights), strands.intake(weights))
 
     def weights(self, strands: Strands, known: Interactions, held: Interactions, seed: int) -> dict[str, float]:
         """What each strand is multiplied with, so that those in `known` are best given what is held out."""
