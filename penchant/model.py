@@ -85,8 +85,9 @@ class Model(ABC):
         with seeded(training.seed):
             net = self.build(train, **bound)
         if isinstance(net, Scorer | Undecided):
-            scorer = net if isinstance(net, Scorer) else net.decide(validation, training.seed)
-            curve = Curve()
+            scorer, curve = (
+                (net, Curve()) if isinstance(net, Scorer) else net.decide(validation, training, folder, progress)
+            )
             parameters = sum(int(np.size(a)) for a in scorer.arrays().values())
         else:
             from penchant import train as loop
