@@ -20,6 +20,7 @@ from scipy import sparse
 
 from penchant.data import Interactions
 from penchant.features import Features, whitened
+from penchant.graph import best
 from penchant.strands import GATES, RANKS, ease, largest, power
 from penchant.thin import Thin
 
@@ -83,7 +84,7 @@ class Fibres:
         """Of histories (B, I), by every strand. (K, B, I)"""
         found = [(x @ table).toarray() for table in self.tables.values()]
         found += [(x @ first) @ second.T for first, second in self.products.values()]
-        return np.stack(found).astype(np.float32)
+        return np.stack(found).astype(np.float32, copy=False)
 
     def scorer(self, weights: Mapping[str, float]) -> Thin:
         """The sum of strands times weights."""
@@ -98,18 +99,15 @@ class Fibres:
 
 
 def strongest(matrix: sparse.csr_matrix, kept: int) -> sparse.csr_matrix:
-    """Of each row the `kept` entries that are largest in size; of equals the one that comes first."""
-    starts, row = [0], np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    stay = np.zeros(matrix.nnz, bool)
+    """Of each row the `kept` largest entries, of equals those that come first. Entries lie above 0 and at most at 1."""
+    row, starts = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), [0]
     while starts[-1] < matrix.shape[0]:
         most = int(np.searchsorted(matrix.indptr, matrix.indptr[starts[-1]] + PART, side="right")) - 1
         starts.append(max(most, starts[-1] + 1))
-    for start, stop in pairwise(starts):
-        part = slice(matrix.indptr[start], matrix.indptr[stop])
-        order = np.lexsort((-np.abs(matrix.data[part]), row[part]))
-        nth = np.arange(len(order)) - (matrix.indptr[:-1] - matrix.indptr[start])[row[part]]
-        stay[part][order[nth < kept]] = True
-    return sparse.csr_matrix((matrix.data[stay], (row[stay], matrix.indices[stay])), shape=matrix.shape)
+    cuts = [slice(matrix.indptr[start], matrix.indptr[stop]) for start, stop in pairwise(starts)]
+    parts = [best(row[cut], matrix.indices[cut], matrix.data[cut], kept) for cut in cuts]
+    row, col, data = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return sparse.csr_matrix((data, (row, col)), shape=matrix.shape)
 
 
 def _squared(first: sparse.csr_matrix, kept: int, block: int = 1024) -> sparse.csr_matrix:

@@ -81,7 +81,7 @@ class Strands:
         for walk, a, o in self.walks.values():
             found.append((x @ sparse.diags(power(self.often, -a)) @ walk) * power(self.often, o))
         found += [(x @ first) @ second.T for first, second in self.products.values()]
-        return np.stack(found).astype(np.float32)
+        return np.stack(found).astype(np.float32, copy=False)
 
     def woven(self, weights: Mapping[str, float]) -> np.ndarray:
         """The sum of strands times weights. (I, I)"""

@@ -93,7 +93,10 @@ def _of(found: Rivals, rows: np.ndarray) -> Rivals:
     at[rows] = np.arange(len(rows))
     there = at[found.query] >= 0
     return found._replace(
-        scores=found.scores[:, rows], gap=found.gap[rows], query=at[found.query[there]], column=found.column[there]
+        scores=np.ascontiguousarray(found.scores[:, rows]),
+        gap=found.gap[rows],
+        query=at[found.query[there]],
+        column=found.column[there],
     )
 
 
