@@ -24,14 +24,13 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from penchant.models.freedom import Freedom, FreedomNet
-from penchant.models.mllmrec import Mllmrec, MllmrecNet, refined
 from torch import nn
 
 from penchant import inputs, machine, split
@@ -41,12 +40,15 @@ from penchant.data import Ids, Interactions
 from penchant.errors import MissingFile
 from penchant.features import Features
 from penchant.modal import ItemGraph
+from penchant.models.freedom import Freedom, FreedomNet
+from penchant.models.mllmrec import Mllmrec, MllmrecNet, refined
 from penchant.nn import Embedded, factors
 from penchant.scorers import Scorer
 from penchant.store import Store
 from penchant.texts import Provenance
 from penchant.training import Training, Validation
 
+warnings.filterwarnings("ignore", message="Sparse")  # torch's, of how COO tensors are made
 BATCH = training_speed.BATCH
 SELECT = "recall@20"
 FREEDOM = Freedom(weights=(("image", 0.1), ("text", 0.9)))
@@ -98,9 +100,7 @@ class PlainMllmrec(nn.Module):
         self.x, self.t, self.layers = torch.from_numpy(items.values), torch.from_numpy(users.values), model.layers
 
         def tower() -> nn.Sequential:
-            return nn.Sequential(
-                nn.Linear(items.dim, model.hidden), nn.LeakyReLU(), nn.Linear(model.hidden, model.dim)
-            )
+            return nn.Sequential(nn.Linear(items.dim, model.hidden), nn.LeakyReLU(), nn.Linear(model.hidden, model.dim))
 
         self.f_user, self.f_item = tower(), tower()
         self.load_state_dict(like.state_dict())  # the same first values
@@ -235,9 +235,7 @@ def race(name: str, kinds: tuple[str, ...], rounds: int, store: str) -> dict[str
     """Median seconds of each, and the median of ratios to ours, round by round, after one epoch to warm up."""
     command = [sys.executable, "-W", "ignore", __file__, "--store", store, "--worker", name]
     workers = {
-        kind: subprocess.Popen(
-            [*command, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        kind: subprocess.Popen([*command, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         for kind in kinds
     }
 
@@ -282,13 +280,15 @@ def accuracy(given: argparse.Namespace) -> dict[str, object]:
     found: dict[str, object] = {}
     for kind in ("ours", "plain", "frozen"):
         values, epochs = [], []
-        for seed in range(given.seeds):
+        for seed in given.seeds:
             settings = Training(
                 epochs=given.epochs, batch_size=BATCH, validate_every=5, patience=6, seed=seed, device="cpu"
             )
             torch.manual_seed(seed)
-            net = model.build(part.train, **media) if kind == "ours" else PlainFreedom(
-                model, part.train, media, kind == "plain"
+            net = (
+                model.build(part.train, **media)
+                if kind == "ours"
+                else PlainFreedom(model, part.train, media, kind == "plain")
             )
             _, curve = loop.run(net, settings, Validation.of(part.train, part.valid, SELECT))
             values.append(curve.best)
@@ -379,7 +379,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=["mllmrec", "freedom", "accuracy", "graph"])
     parser.add_argument("--items", type=int, default=50_000, help="of the graph")
-    parser.add_argument("--seeds", type=int, default=3, help="of the accuracy")
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(range(5)), help="of the accuracy")
     parser.add_argument("--epochs", type=int, default=150, help="of the accuracy, at most")
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")

@@ -24,6 +24,9 @@ from penchant.woven import FEW, chosen, rivals
 
 __all__ = ["Weave"]
 
+MOST_FEATURES = (
+    16  # two strands each; what competes for 5,000 users takes up to 2.6 GB, and each weight is tried in turn
+)
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
 
@@ -56,6 +59,13 @@ class Weave(Model):
         if len(train.items) > MOST_ITEMS:
             raise BadSetting(
                 f"weave holds items x items tables: {len(train.items)} items are too many (at most {MOST_ITEMS}). Try ease or item_knn."
+            )
+        # What says nothing has no strand: a second reading of choices alone would be one too many.
+        features = {name: part for name, part in features.items() if part.centred().values.any()}
+        if len(features) > MOST_FEATURES:
+            raise BadSetting(
+                f"weave weighs each of its features by itself: {len(features)} are too many (at most {MOST_FEATURES}). Join some in "
+                '[inputs]:  looks = { from = ["features/a", "features/b"] }'
             )
         return Loom(self, train, features)
 
