@@ -278,7 +278,7 @@ def accuracy(given: argparse.Namespace) -> dict[str, object]:
     media = {"image": data.features["image_features"], "audio": data.features["audio_features"]}
     model = replace(FREEDOM, weights=None)
     found: dict[str, object] = {}
-    for kind in ("ours", "plain", "frozen"):
+    for kind in given.kinds:
         values, epochs = [], []
         for seed in given.seeds:
             settings = Training(
@@ -380,6 +380,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["mllmrec", "freedom", "accuracy", "graph"])
     parser.add_argument("--items", type=int, default=50_000, help="of the graph")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(5)), help="of the accuracy")
+    parser.add_argument("--kinds", nargs="*", default=["ours", "plain", "frozen"], help="of the accuracy")
     parser.add_argument("--epochs", type=int, default=150, help="of the accuracy, at most")
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")
