@@ -32,6 +32,9 @@ __all__ = ["Weave"]
 Vectors = dict[str, tuple[np.ndarray, np.ndarray]]
 
 KEPT = 100
+MOST_FEATURES = (
+    16  # two strands each; what competes for 5,000 users takes up to 2.6 GB, and each weight is tried in turn
+)
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
 
@@ -75,6 +78,13 @@ class Weave(Model):
                 f"neighbours, see docs/weave.md. To choose how many:  kept = {KEPT}",
                 Approximate,
                 stacklevel=3,
+            )
+        # What says nothing has no strand: a second reading of choices alone would be one too many.
+        features = {name: part for name, part in features.items() if part.centred().values.any()}
+        if len(features) > MOST_FEATURES:
+            raise BadSetting(
+                f"weave weighs each of its features by itself: {len(features)} are too many (at most {MOST_FEATURES}). Join some in "
+                '[inputs]:  looks = { from = ["features/a", "features/b"] }'
             )
         return Loom(self, train, features)
 
