@@ -41,6 +41,10 @@ _MODELS: dict[str, dict[str, Any]] = {
             name: {"from": name, "lm": "extractive", "encoder": "minilm"} for name in ("user_motives", "item_motives")
         },
     },
+    "weave": {
+        "model": {"name": "weave", "backbone": {"name": "lightgcn", "layers": 2, "l2": 1e-4}},
+        "inputs": _CONTENT,
+    },
     "ease": {"model": {"name": "ease"}, "search": {"model.l2": [50.0, 200.0, 800.0]}},
     "ease-content": {
         "model": {"name": "ease"},

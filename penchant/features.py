@@ -16,13 +16,15 @@ from penchant.texts import Provenance
 __all__ = ["Features", "align", "join", "nearest", "whitened", "whitening"]
 
 Missing = Literal["refuse", "mean", "zero"]
+LARGEST = 1e15  # squares of larger numbers, added up, leave single precision
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
     """values: (n, dim) float32, rows of gaps are zero and not to be read; present: (n,) bool.
 
-    Raises Misaligned on a wrong number of rows, BadTable on NaN or infinity in a present row.
+    Raises Misaligned on a wrong number of rows, BadTable on NaN, infinity or a number beyond LARGEST in a present row, or
+    where dim is 0.
     """
 
     ids: Ids
@@ -37,10 +39,17 @@ class Features:
             raise Misaligned(f"features must be a table (rows, dim), not an array of shape {values.shape}")
         if len(values) != len(self.ids) or len(present) != len(self.ids):
             raise Misaligned(f"{len(values)} feature rows for {len(self.ids)} {self.ids.kind}s; rows must match ids")
-        bad = present & ~np.isfinite(values).all(axis=1)
+        if not values.shape[1]:
+            raise BadTable("features have no columns. Give each row at least one number, or leave them out of [inputs]")
+        largest = np.maximum(values.max(axis=1), -values.min(axis=1))  # NaN where there is one
+        bad = present & ~(largest <= LARGEST)
         if bad.any():
             keys = [self.ids.keys[i] for i in np.flatnonzero(bad)]
-            raise BadTable(f"features hold NaN or infinity in {int(bad.sum())} rows, e.g. {some(keys)}")
+            what = f"numbers beyond {LARGEST:g}" if np.isfinite(largest[bad]).all() else "NaN or infinity"
+            raise BadTable(
+                f"features hold {what} in {int(bad.sum())} rows, e.g. {some(keys)}. Mend them, or make them gaps: rows "
+                "that are NaN throughout in a file, present = False in Python"
+            )
         if not present.all() and values[~present].any():  # a copy would undo a memory map, so only where it is needed
             values = values.copy()
             values[~present] = 0
@@ -63,14 +72,26 @@ class Features:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """Of the present rows, 0 without any. (dim,) float32"""
-        if not self.present.any():
+        """Of the rows that are more than zeros, 0 without any. (dim,) float32"""
+        present = self.present & self.values.any(axis=1)
+        if not present.any():
             return np.zeros(self.dim, np.float32)
-        return self.values[self.present].mean(axis=0, dtype=np.float64).astype(np.float32)
+        return self.values[present].mean(axis=0, dtype=np.float64).astype(np.float32)
 
     def centred(self) -> Features:
-        """The mean of the present rows taken off; gaps stay zero."""
-        return replace(self, values=self.values - self.mean)
+        """`mean` taken off; gaps stay zero, all-zero rows become gaps as in `unit`.
+
+        Vectors that are all the same are zeros afterwards, which `unit` makes gaps: they tell no row from another.
+        """
+        return replace(self, values=self.values - self.mean, present=self.present & self.values.any(axis=1))
+
+    @property
+    def alike(self) -> bool:
+        """Whether several rows are present and all of them point the same way: no nearest is nearer than another."""
+        unit = self.unit()
+        rows = unit.values[unit.present]
+        blocks = (rows[start : start + 256] for start in range(0, len(rows), 256))  # the first is mostly enough to know
+        return len(rows) > 1 and all(np.abs(block - rows[0]).max(initial=0) < 1e-6 for block in blocks)
 
     def filled(self, missing: Missing = "mean") -> np.ndarray:
         """(n, dim) float32 without gaps: the mean of the present rows, or zero, stands in.
@@ -121,7 +142,8 @@ def align(features: Features, ids: Ids) -> Features:
     if len(ids) and (rows < 0).all():
         raise Misaligned(
             f"no {ids.kind} of these interactions has features; ids look like {some(ids.keys[:2])} here and "
-            f"{some(features.ids.keys[:2])} there. Were the features made for another catalogue?"
+            f"{some(features.ids.keys[:2])} there. Were the features made for another catalogue? Rows go by ids: mend them, or "
+            "make features of this one:  penchant encode DIR"
         )
     present = (rows >= 0) & features.present[rows]
     return Features(ids, np.where(present[:, None], features.values[rows], 0), present, features.source)

@@ -159,7 +159,7 @@ class Branched(OfFactors):
 
     def vectors(self, stock: Stock, new: Mapping[str, Features]) -> tuple[np.ndarray, np.ndarray]:
         x = {name: stock.unit(name, new[name]) for name in stock.features}
-        has = {name: part.any(axis=1) for name, part in x.items()}
+        has = {name: np.asarray(part.any(axis=1)) for name, part in x.items()}
         x[""] = np.concatenate([fft.dct(part, type=2, norm="ortho", axis=1) for part in x.values()], axis=1)
         has[""] = np.logical_or.reduce(list(has.values()))
         parts = []
@@ -198,8 +198,8 @@ class Towered(Intake):
         if self.neighbours and self.threshold <= 1:  # above it, only items with a common audience are neighbours
             at = np.flatnonzero(x.any(axis=1))
             near, cosine = _nearest(x[at], new, self.neighbours - 1)
-            near = at[near]
-            edge = np.asarray((cosine >= self.threshold) & (self.degree[near] > 0))
+            near = at[near]  # gaps are nobody's neighbours
+            edge: np.ndarray = (cosine >= self.threshold) & (self.degree[near] > 0)
             count = 1 + edge.sum(axis=1, keepdims=True)  # itself, too
             weight = edge / np.sqrt(count * np.where(edge, self.degree[near], 1))
             matrix, own = _table(near, weight, len(x)), (1 / count).astype(np.float32)
@@ -230,6 +230,8 @@ def smooth(
     matrix, loop, weight = sparse.csr_matrix((len(own), below.shape[1])), np.zeros(len(own)), np.zeros(len(own))
     for name in stock.features:
         old, asked = stock.old(name).unit(), new[name].unit()
+        if old.alike:
+            continue
         at, rows = np.flatnonzero(old.present), np.flatnonzero(asked.present)
         mine, theirs = (
             min(neighbours, len(at) + 1),

@@ -20,6 +20,7 @@ from penchant.typed import copied, made, put, table, typed
 
 __all__ = ["ClaimSpec", "InputSpec", "NoiseSpec", "Recipe", "SplitSpec", "parse", "read", "split_of"]
 
+USUAL = {"name": "weave"}  # what recommends where no model is named: it takes whatever features there are, or none
 SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
 
 
@@ -163,9 +164,9 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
     for key in raw:
         if key not in known:
             raise UnknownKey("a recipe", key, known)
-    for key, example in (("data", 'data = "shop"'), ("model", 'model = { name = "lightgcn" }')):
-        if key not in raw:
-            raise BadRecipe(f"the recipe lacks `{key}`. Add:  {example}")
+    if "data" not in raw:
+        raise BadRecipe('the recipe lacks `data`. Add:  data = "shop"')
+    raw = {"model": dict(USUAL), **raw}  # the lock names what was run
     training = dict(table("[training]", raw.get("training", {})))
     seeds = typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:

@@ -25,13 +25,16 @@ from penchant.intakes import INTAKES
 from penchant.model import Recommender
 from penchant.scorers import Factors, ItemToItem, Motivated, Nearest, Popularity, Scorer
 from penchant.texts import Provenance
+from penchant.thin import Thin
 from penchant.towers import Towers
 from penchant.training import Curve
 
 __all__ = ["FORMAT", "SCORERS", "read", "write"]
 
 FORMAT = 1
-SCORERS: dict[str, type[Scorer]] = {s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Towers)}
+SCORERS: dict[str, type[Scorer]] = {
+    s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers)
+}
 FILES = ("arrays.safetensors", "ids.json", "model.json", "stock.safetensors")
 
 
@@ -94,7 +97,7 @@ def read(folder: Path | str, again: str = "") -> Recommender:
             raise BadModel(
                 f"the model in {folder} has format {version}; this Penchant reads up to {FORMAT}. Upgrade it."
             )
-        for name in head["sha256"].keys() & set(FILES) | set(FILES[:2]):
+        for name in (*FILES[:2], *FILES[3 : 3 + ("stock" in head)]):
             if not (folder / name).is_file():
                 raise BadModel(f"the model in {folder} is not whole: {name} is missing. Make it anew:  {again}")
             if _sha(folder / name) != head["sha256"][name]:

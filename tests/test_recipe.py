@@ -13,6 +13,7 @@ from penchant.inputs import make_split
 from penchant.models.bpr import Bpr
 from penchant.models.ease import Ease
 from penchant.models.lightgcn import LightGcn
+from penchant.models.weave import Weave
 from penchant.ranking import Candidates
 from penchant.recipe import InputSpec, SplitSpec, parse, read
 from penchant.shop import make
@@ -269,13 +270,17 @@ def test_a_claim_must_be_measured(tmp_path: Path) -> None:
     assert "recall@10" in message
 
 
-@pytest.mark.parametrize(
-    ("text", "lacks"), [('[model]\nname = "bpr"\n', "`data`"), ('data = "shop"\n', "`model`"), ("", "`data`")]
-)
-def test_what_a_recipe_cannot_do_without_is_named_with_an_example(tmp_path: Path, text: str, lacks: str) -> None:
+@pytest.mark.parametrize("text", ['[model]\nname = "bpr"\n', ""])
+def test_what_a_recipe_cannot_do_without_is_named_with_an_example(tmp_path: Path, text: str) -> None:
     path = written(tmp_path, text)
-    with pytest.raises(BadRecipe, match=f"lacks {lacks}. Add: "):
+    with pytest.raises(BadRecipe, match=r"lacks `data`\. Add: "):
         read(path)
+
+
+def test_where_no_model_is_named_it_is_weave_and_the_recipe_says_so(tmp_path: Path) -> None:
+    found = read(written(tmp_path, 'data = "shop"\n'))
+    assert found.model == Weave()
+    assert found.raw["model"] == {"name": "weave"}
 
 
 def test_a_model_needs_a_name(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ class Mllmrec(Model):
                 f"`item_texts`: none of {len(texts.ids)} items has a vector other than zeros. Have texts encoded, or name "
                 'others in [inputs]:  item_texts = { from = "catalog.text", encoder = "minilm" }'
             )
+        if texts.alike:
+            raise MissingInput(
+                f"`item_texts`: {int(texts.present.sum())} items have one and the same vector, which tells none from another. "
+                'Name other texts in [inputs]:  item_texts = { from = "catalog.text", encoder = "minilm" }'
+            )
         graph = joined(self, train, texts)
         degree = np.asarray(graph.matrix.sum(axis=1)).reshape(-1)  # (I,)
         e = smoothed(normalise(graph, degree="row"), texts.values, self.layers)
