@@ -149,7 +149,7 @@ class Catalog:
         }
         try:
             numbers = {
-                name: pl.concat([_column(part, name) for part in (self, other)], how="vertical_relaxed")
+                name: pl.concat([_column(part, name) for part in (self, other)], how="vertical_relaxed")[name]
                 for name in dict.fromkeys((*self.numbers, *other.numbers))
             }
         except pl.exceptions.PolarsError as error:
@@ -177,5 +177,6 @@ class Catalog:
         return Texts(self.items, values, Provenance("catalog:" + "+".join(chosen), (self.hash,)))
 
 
-def _column(catalog: Catalog, name: str) -> pl.Series:
-    return catalog.numbers[name] if name in catalog.numbers else pl.Series(name, [None] * len(catalog.items))
+def _column(catalog: Catalog, name: str) -> pl.DataFrame:
+    found = catalog.numbers.get(name, pl.Series([None] * len(catalog.items)))
+    return pl.DataFrame({name: found})
