@@ -8,7 +8,7 @@ cold item anywhere; then cold items are added (`Recommender.add_items`) and rank
 among cold items alone and among all. Nothing is chosen on test: weave weighs its strands by a tenth of the choices in train, or,
 in the row that says so, by the choices of valid's half of the cold items, in a fit that has cold items as items nobody
 chose; epochs of trained models are the best of EPOCHS on valid's cold items in the first draw.
-chance: 20 over the number of cold items, exactly what a random order gets. shuffled: the same fitted model, each cold item with
+chance: k over the number of cold items, exactly what a random order gets. shuffled: the same fitted model, each cold item with
 the features of another one. Intervals: bootstrap over users, of each user's mean over her draws.
 """
 
@@ -39,7 +39,6 @@ from penchant.training import Training
 
 EPOCHS = (5, 10, 20, 40, 80)
 RATE = Training(batch_size=2048, learning_rate=1e-3, device="cpu")
-TASK = Task(at=(20,), mask=("train",), history=("train",), metrics=("recall@20",))
 WEAVE, BY_VALID = "weave", "weave, weights by valid's cold items"
 
 
@@ -92,17 +91,18 @@ def fitted(draw: Draw, model: Model, features: Mapping[str, Features], epochs: i
     return model.fit(draw.train, None, replace(RATE, epochs=epochs, seed=seed), **parts)
 
 
-def value(rec: Recommender, draw: Draw, part: str, only: bool) -> dict[int, float]:
-    """Recall@20 of each user, by row."""
-    found = evaluate(rec, draw.split, replace(TASK, part=part, only_cold=only), lists=False)
-    return dict(zip(found.users.tolist(), found.per_user["recall@20"].tolist(), strict=True))
+def value(rec: Recommender, draw: Draw, part: str, only: bool, k: int) -> dict[int, float]:
+    """Recall@k of each user, by row."""
+    task = Task(part, (k,), ("train",), ("train",), only_cold=only, metrics=(f"recall@{k}",))
+    found = evaluate(rec, draw.split, task, lists=False)
+    return dict(zip(found.users.tolist(), found.per_user[f"recall@{k}"].tolist(), strict=True))
 
 
-def chosen_epochs(draw: Draw, model: Model, features: Mapping[str, Features]) -> int:
+def chosen_epochs(draw: Draw, model: Model, features: Mapping[str, Features], k: int) -> int:
     reached = {}
     for epochs in EPOCHS:
         rec = grown(draw, fitted(draw, model, features, epochs, 0), features)
-        reached[epochs] = float(np.mean(list(value(rec, draw, "valid", True).values())))
+        reached[epochs] = float(np.mean(list(value(rec, draw, "valid", True, k).values())))
     print(f"  {model.name} on valid: {', '.join(f'{e}: {v:.4f}' for e, v in reached.items())}", flush=True)
     return max(reached, key=lambda e: reached[e])
 
@@ -115,14 +115,14 @@ def by_valid(draw: Draw, features: Mapping[str, Features], seed: int) -> Recomme
 
 
 def measured(
-    data: Dataset, features: Mapping[str, Features], names: list[str], draws: int, share: float
+    data: Dataset, features: Mapping[str, Features], names: list[str], draws: int, share: float, k: int
 ) -> list[dict[str, Any]]:
     epochs: dict[str, int] = {}
     values: dict[str, dict[str, list[dict[int, float]]]] = {}
     chances = []
     for seed in range(draws):
         draw = drawn(data.interactions, seed, share)
-        chances.append(min(20 / len(draw.cold), 1))
+        chances.append(min(k / len(draw.cold), 1))
         for name in [*names, *([BY_VALID] if WEAVE in names else [])]:
             kept = values.setdefault(name, {"cold": [], "shuffled": [], "all": []})
             order = np.random.default_rng([seed, 1]).permutation(draw.cold)
@@ -135,11 +135,11 @@ def measured(
             else:
                 model = models.by_name(name)()
                 if name not in epochs:
-                    epochs[name] = 1 if name in (WEAVE, "ease") else chosen_epochs(draw, model, features)
+                    epochs[name] = 1 if name in (WEAVE, "ease") else chosen_epochs(draw, model, features, k)
                 bare = fitted(draw, model, features, epochs[name], seed)
                 rec, other = grown(draw, bare, features), grown(draw, bare, features, order)
             for what, which, only in (("cold", rec, True), ("shuffled", other, True), ("all", rec, False)):
-                kept[what].append(value(which, draw, "test", only))
+                kept[what].append(value(which, draw, "test", only, k))
             print(f"  draw {seed} {name}: {np.mean(list(kept['cold'][-1].values())):.4f}", flush=True)
     rows = []
     for name, kept in values.items():
@@ -151,6 +151,7 @@ def measured(
         rows.append(
             {
                 "model": name,
+                "k": k,
                 "epochs": epochs.get(name),
                 "users": len(users),
                 "cold": float(own.mean()),
@@ -214,10 +215,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["weave", "ease", "mllmrec", "vbpr", "lirdrec", "freedom"])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("-k", type=int, default=20, help="Recall@k")
     parser.add_argument("--min-rating", type=float)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--json", type=Path, help="also write the rows here")
-    parser.add_argument("--page", type=Path, help="write a page of pictures here")
+    parser.add_argument("--page", type=Path, help="write a page of pictures here; alone with --draws 0")
     parser.add_argument("--sheet", type=Path, help="write one picture of it here, PNG")
     asked = parser.parse_args()
     store = Store(asked.store)
@@ -234,7 +236,9 @@ def main() -> None:
             posters.write(asked.page, "New, and yet it fits", intro, made)
         if asked.sheet:
             posters.sheet(made[:4]).save(asked.sheet, optimize=True)
-    rows = measured(data, features, asked.models, asked.draws, asked.share)
+    if not asked.draws:
+        return
+    rows = measured(data, features, asked.models, asked.draws, asked.share, asked.k)
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1))
     for row in rows:
