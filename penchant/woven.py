@@ -12,7 +12,7 @@ from penchant import metrics
 from penchant.fibres import Fibres
 from penchant.strands import Strands
 
-__all__ = ["FEW", "Rivals", "chosen", "rivals"]
+__all__ = ["FEW", "Rivals", "chosen", "climbed", "of_users", "rivals", "value"]
 
 NEAR = 60  # of each strand's best items compete for a user
 MOST_SCORES = 100_000_000  # that are held at once
@@ -82,12 +82,12 @@ def chosen(found: Rivals, select: str, seed: int = 0) -> np.ndarray:
     """
     rng, users, total = np.random.default_rng(seed), len(found.gap), np.zeros(len(found.scores))
     for _ in range(BAGS):
-        weights = _climbed(_of(found, np.sort(rng.choice(users, max(users * 2 // 3, 1), replace=False))), select)
+        weights = climbed(of_users(found, np.sort(rng.choice(users, max(users * 2 // 3, 1), replace=False))), select)
         total += weights / max(float(np.linalg.norm(weights)), 1e-12)
     return total / BAGS
 
 
-def _of(found: Rivals, rows: np.ndarray) -> Rivals:
+def of_users(found: Rivals, rows: np.ndarray) -> Rivals:
     """The same for some of the users."""
     at = np.full(len(found.gap), -1)
     at[rows] = np.arange(len(rows))
@@ -100,13 +100,13 @@ def _of(found: Rivals, rows: np.ndarray) -> Rivals:
     )
 
 
-def _climbed(found: Rivals, select: str) -> np.ndarray:
+def climbed(found: Rivals, select: str) -> np.ndarray:
     """Softmax over the rivals, which is convex, says where to begin, or the best single strand does. From there each weight
     is moved up or down while the metric rises, in ever smaller steps (coordinate ascent, Metzler & Croft 2007). (K,)
     """
-    single = np.eye(len(found.scores))[int(np.argmax([_value(found, s + found.gap, select) for s in found.scores]))]
+    single = np.eye(len(found.scores))[int(np.argmax([value(found, s + found.gap, select) for s in found.scores]))]
     starts = [(w, np.tensordot(w.astype(np.float32), found.scores, 1) + found.gap) for w in (_softmax(found), single)]
-    values = [_value(found, mixed, select) for _, mixed in starts]
+    values = [value(found, mixed, select) for _, mixed in starts]
     best = max(values)
     weights, mixed = starts[values.index(best)]
     unit = max(float(np.abs(weights).max()), 1e-6)
@@ -116,7 +116,7 @@ def _climbed(found: Rivals, select: str) -> np.ndarray:
             for k, own in enumerate(found.scores):
                 for step in (stride * unit, -stride * unit):
                     tried = mixed + np.float32(step) * own
-                    reached = _value(found, tried, select)
+                    reached = value(found, tried, select)
                     if reached > best + GAIN:
                         best, mixed = reached, tried
                         weights[k] += step
@@ -147,7 +147,7 @@ def _softmax(found: Rivals) -> np.ndarray:
     return minimize(loss, np.full(len(own), 0.3), jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
 
 
-def _value(found: Rivals, s: np.ndarray, select: str) -> float:
+def value(found: Rivals, s: np.ndarray, select: str) -> float:
     """The metric of these scores of rivals; what is not among them comes last. s: (B, C)"""
     own = s[found.query, np.maximum(found.column, 0)][:, None]
     others = s[found.query]

@@ -360,7 +360,7 @@ def test_where_all_compete_the_value_is_that_of_a_test(select: str, monkeypatch:
         ranks = topk.ranks(ItemToItem(strands().woven(weights)), queries, held, mask)
         expected = metrics.per_user([select], ranks.query, ranks.rank, len(rows), ranks.candidates)[select].mean()
         mixed = np.tensordot(w.astype(np.float32), found.scores, 1) + found.gap
-        values.append(woven._value(found, mixed, select))
+        values.append(woven.value(found, mixed, select))
         assert values[-1] == pytest.approx(expected, abs=1e-9)
     assert np.ptp(values) > 0.01
 
@@ -374,29 +374,27 @@ def by_hand(scores: list[list[float]], held: list[tuple[int, int]], items: int =
 
 def test_two_that_were_held_out_and_tie_have_two_places() -> None:
     found = by_hand([[5, 3, 3, 1], [9, 8, 7, 6]], [(0, 2), (0, 1), (1, 3)])
-    value = {k: woven._value(found, found.scores[0], f"recall@{k}") for k in (1, 2, 3, 4)}
+    value = {k: woven.value(found, found.scores[0], f"recall@{k}") for k in (1, 2, 3, 4)}
     assert value == pytest.approx({1: 0, 2: 0.25, 3: 0.5, 4: 1.0}), "places 2 and 3, and 4"
-    assert woven._value(found, found.scores[0], "mrr") == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert woven.value(found, found.scores[0], "mrr") == pytest.approx((1 / 2 + 1 / 4) / 2)
 
 
 def test_half_of_others_that_tie_come_before() -> None:
     found = by_hand([[2, 2, 2, 2, 2, 7, 1]], [(0, 3)])
-    assert woven._value(found, found.scores[0], "mrr") == pytest.approx(1 / 4), "one above, and two of four"
+    assert woven.value(found, found.scores[0], "mrr") == pytest.approx(1 / 4), "one above, and two of four"
     constant = by_hand([[0.0] * 21], [(0, 0)])
-    assert woven._value(constant, constant.scores[0], "mrr") == pytest.approx(1 / 11), (
-        "no strand wins by saying nothing"
-    )
+    assert woven.value(constant, constant.scores[0], "mrr") == pytest.approx(1 / 11), "no strand wins by saying nothing"
 
 
 def test_what_does_not_compete_comes_last() -> None:
     found = by_hand([[3, 2, 1], [3, 2, 1]], [(0, -1), (0, 0), (1, -1), (1, -1)])
-    assert woven._value(found, found.scores[0], "recall@49") == pytest.approx(0.25)
-    assert woven._value(found, found.scores[0], "mrr") == pytest.approx((1 + 1 / 50) / 2)
+    assert woven.value(found, found.scores[0], "recall@49") == pytest.approx(0.25)
+    assert woven.value(found, found.scores[0], "mrr") == pytest.approx((1 + 1 / 50) / 2)
 
 
 def test_three_that_were_held_out_and_tie_have_the_first_three_places() -> None:
     found = by_hand([[1, 1, 1]], [(0, 0), (0, 1), (0, 2)])
-    assert woven._value(found, found.scores[0], "recall@3") == 1
+    assert woven.value(found, found.scores[0], "recall@3") == 1
 
 
 # --- the choice of weights --------------------------------------------------------------------------------------------
@@ -435,7 +433,7 @@ def test_softmax_ends_where_a_search_without_its_gradient_does() -> None:
 
 
 def value_of(found: Rivals, w: np.ndarray, select: str = "ndcg@10") -> float:
-    return woven._value(found, np.tensordot(w.astype(np.float32), found.scores, 1) + found.gap, select)
+    return woven.value(found, np.tensordot(w.astype(np.float32), found.scores, 1) + found.gap, select)
 
 
 def test_the_one_strand_that_knows_is_found() -> None:
