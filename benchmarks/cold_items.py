@@ -37,7 +37,7 @@ from penchant.split import Split
 from penchant.store import Store
 from penchant.training import Training
 
-EPOCHS = (5, 10, 20, 40, 80)
+EPOCHS = (5, 10, 20, 40, 80, 160, 320)
 RATE = Training(batch_size=2048, learning_rate=1e-3, device="cpu")
 WEAVE, BY_VALID = "weave", "weave, weights by valid's cold items"
 

@@ -66,9 +66,8 @@ def shared(catalog: Catalog, item: str, other: str, most: int = 4) -> tuple[Shar
 
 def said(found: Sequence[Shared]) -> str:
     """In words; empty for nothing. The values are strangers' text."""
-    names = [f"{one.field}: {one.value}" for one in found if one.field != "words"]
-    words = [one.value for one in found if one.field == "words"]
-    parts = names + ([f"words: {', '.join(words)}"] if words else [])
+    fields = sorted(dict.fromkeys(one.field for one in found), key=lambda field: field == "words")
+    parts = [f"{field}: {', '.join(one.value for one in found if one.field == field)}" for field in fields]
     return f"Both have {'; '.join(parts)}." if parts else ""
 
 

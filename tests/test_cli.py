@@ -286,7 +286,15 @@ def test_more_than_the_catalogue_is_all_of_it(ask: Ask, made: Path) -> None:
 
 
 def test_similar_and_why(ask: Ask, made: Path) -> None:
+    is_a_mistake(
+        ask("similar", made / "bpr", "--item", "p0003", "--by", "content"), "keeps no features", "catalog.text"
+    )
+    is_a_mistake(ask("similar", made / "bpr", "--item", "p0003", "--by", "looks"), "behaviour", "content")
     answer = ask("similar", made / "bpr", "--item", "p0003", "-k", 4, "--json").json
+    for found in answer["items"]:
+        for both in found["shared"]:
+            assert set(both) == {"field", "value", "items"}
+            assert both["items"] >= 2
     assert len(answer["items"]) == 4
     assert "p0003" not in {item["item_id"] for item in answer["items"]}
     reason = ask("why", made / "bpr", "--user", "s00003", "--item", "p0003", "--json").json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,9 +16,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from modal_worlds import needy
+from PIL import Image
 from worlds import keys, random_split
 
-from penchant import models, saved
+from penchant import models, posters, saved
 from penchant.attributes import said, shared
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, Interactions, Queries
@@ -32,6 +34,7 @@ from penchant.models.lirdrec import Lirdrec
 from penchant.models.mllmrec import Mllmrec
 from penchant.models.vbpr import Vbpr
 from penchant.models.weave import Weave
+from penchant.page import Card, Example
 from penchant.reasons import explain
 from penchant.scorers import Factors
 from penchant.split import Split
@@ -562,11 +565,30 @@ def test_what_two_items_share_is_named_the_rarest_first_and_is_not_markup() -> N
         ("categories", "Birds", 7),
     ]
     assert said(found[:3]) == "Both have brand: <b>Alder & Co</b>; categories: Water; words: cobalt."
+    assert said(found) == "Both have brand: <b>Alder & Co</b>; categories: Water, Birds; words: cobalt, heron."
     assert said(()) == ""
     assert shared(book, "item-000", "item-011") == ()
     assert shared(book, "item-000", "elsewhere") == ()
     everything = Catalog(ids, {"brand": ("Same",) * 12}, Pictures.none(ids))
     assert shared(everything, "item-000", "item-001") == (), "what all have says nothing"
+
+
+def test_a_page_of_posters_escapes_what_strangers_wrote_and_holds_its_pictures(tmp_path: Path) -> None:
+    raw = io.BytesIO()
+    Image.new("RGB", (90, 60), "teal").save(raw, "PNG")
+    evil = "<script>alert(1)</script>"
+    old = tuple(Card(f"i{n}", evil, raw.getvalue()) for n in range(3))
+    new = (Card("n1", "Fits & suits", raw.getvalue(), reason=evil, hit=True), Card("n2", evil, b"no picture"))
+    file = posters.write(tmp_path / "page.html", evil, "What is new", [Example(evil, old, new)])
+    text = file.read_text("utf-8")
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
+    assert text.count("data:image/jpeg;base64,") == 4
+    assert "1 of 2 was indeed chosen" in text
+    page = posters.sheet([Example("u", old, new)] * 2)
+    colours = {colour for _, colour in page.getcolors(1 << 20) or []}
+    assert (0, 128, 128) in colours
+    assert page.height > page.width / 3
 
 
 def test_catalogues_are_joined_with_gaps_where_one_has_no_column() -> None:
