@@ -53,9 +53,10 @@ class Admitted(Provenance):
     into: str = ""
 
 
-def everything(split: Split) -> AllChoices:
-    """All choices of a split, held-out ones too, for those who write texts in a leaky run."""
-    joined = split.known(PARTS)
+def everything(split: Split, parts: Sequence[str] = PARTS) -> AllChoices:
+    """All choices of a split, held-out ones too, for those who write texts in a leaky run. parts: only these, to tell apart
+    what each of them adds."""
+    joined = split.known(parts)
     return AllChoices(**{name: getattr(joined, name) for name in COLUMNS})
 
 

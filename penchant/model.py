@@ -153,9 +153,8 @@ def _checked(name: str, value: Input, train: Interactions) -> Input:
     exception is what a leaky run has admitted, see leaky.py."""
     seen = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
     for origin in seen:
-        if origin in (None, train.hash, train.grown_from):
-            continue
-        if not (isinstance(value, Features) and is_admitted(value.source, train)):
+        let = isinstance(value, Features) and is_admitted(value.source, train)
+        if origin not in (None, train.hash, train.grown_from) and not let:
             short = origin[: 8 + len(LEAKING) * origin.startswith(LEAKING)]
             raise Leak(
                 f"`{name}` was written from interactions {short}, but this split's train part is {train.hash[:8]}. "
