@@ -17,8 +17,10 @@ from penchant.data import Ids, Interactions, Queries, digest
 from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId, example
 from penchant.features import Features, align
 from penchant.graph import Graph
+from penchant.leaky import is_admitted
 from penchant.scorers import Popularity, Scorer
 from penchant.split import Split
+from penchant.texts import LEAKING
 from penchant.training import Curve, Training, Undecided, Validation, seeded
 
 __all__ = ["Model", "Need", "Recommendation", "Recommender", "settings_of"]
@@ -97,7 +99,9 @@ class Model(ABC):
             identity = digest(repr(self), repr(training), train.hash, valid.hash if valid is not None else "", *prints)
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
-        return Recommender(self.name, settings_of(self), train.users, train.items, scorer, known, curve, parameters)
+        leaking = tuple(n for n, given in bound.items() if isinstance(given, Features) and given.source.leaking)
+        ids = train.users, train.items
+        return Recommender(self.name, settings_of(self), *ids, scorer, known, curve, parameters, leaking=leaking)
 
     def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
         """The inputs as `build` takes them: all there, none too many, aligned with `train`, of this train part only.
@@ -153,12 +157,15 @@ def _print(value: Input) -> str:
 
 
 def _checked(name: str, value: Input, train: Interactions) -> Input:
-    """Aligned, and of this train part or of what noise was added to: no leak, it saw nothing but what is trained on."""
+    """Aligned, and of this train part or of what noise was added to: no leak, it saw nothing but what is trained on. The one
+    exception is what a leaky run has admitted, see leaky.py."""
     seen = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
     for origin in seen:
-        if origin not in (None, train.hash, train.grown_from):
+        let = isinstance(value, Features) and is_admitted(value.source, train)
+        if origin not in (None, train.hash, train.grown_from) and not let:
+            short = origin[: 8 + len(LEAKING) * origin.startswith(LEAKING)]
             raise Leak(
-                f"`{name}` was written from interactions {origin[:8]}, but this split's train part is {train.hash[:8]}. "
+                f"`{name}` was written from interactions {short}, but this split's train part is {train.hash[:8]}. "
                 "Rebuild it from this split's train part:  penchant enrich ..."
             )
     if isinstance(value, Graph):
@@ -177,6 +184,7 @@ class Recommender:
     """A fitted model: its scorer, the vocabularies, and what was known of each user.
 
     known: one query per user row, in order; the default history. seen: likewise, what is not recommended again (or None).
+    leaking: inputs that have seen held-out choices, as only a leaky recipe lets them: to be measured, not to be used.
     """
 
     name: str
@@ -188,6 +196,7 @@ class Recommender:
     curve: Curve = Curve()
     parameters: int = 0
     seen: Queries | None = None
+    leaking: tuple[str, ...] = ()
 
     def score(self, queries: Queries) -> np.ndarray:
         """(B, I) float32"""

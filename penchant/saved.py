@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from penchant.data import Ids, Queries
-from penchant.errors import BadModel, BadSetting, MissingFile, some
+from penchant.errors import BadModel, BadSetting, Leak, MissingFile, some
 from penchant.model import Recommender
 from penchant.scorers import Factors, ItemToItem, Motivated, Nearest, Popularity, Scorer
 from penchant.thin import Thin
@@ -55,6 +55,7 @@ def write(rec: Recommender, folder: Path) -> None:
         "settings": rec.settings,
         "scorer": rec.scorer.kind,
         "parameters": rec.parameters,
+        "leaking": rec.leaking,
         "curve": rec.curve.rows(),
         "sha256": {name: _sha(partial / name) for name in FILES[:2]},
     }
@@ -66,10 +67,11 @@ def write(rec: Recommender, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read(folder: Path | str, again: str = "") -> Recommender:
-    """The recommender saved in `folder`. Raises MissingFile, or BadModel when damaged or from a newer version.
+def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommender:
+    """The recommender saved in `folder`. Raises MissingFile; BadModel when damaged or from a newer version; Leak for a model
+    of a leaky run, which nobody may be served with.
 
-    again: the command that makes it anew, for the messages.
+    again: the command that makes it anew, for the messages. leaking: have that one, too; for those who measure it.
     """
     folder = Path(folder)
     train, again = again or "penchant run RECIPE.toml --out DIR", again or "penchant run RECIPE.toml --out DIR --fresh"
@@ -101,10 +103,16 @@ def read(folder: Path | str, again: str = "") -> Recommender:
         seen = None
         if "seen/starts" in arrays:
             seen = Queries(np.arange(len(users)), arrays["seen/starts"], arrays["seen/items"])
+        told = tuple(map(str, head.get("leaking", ())))
+        if told and not leaking:
+            raise Leak(
+                f"the model in {folder} leaks: it was fitted with `{told[0]}` written from held-out choices, to measure what that "
+                "adds. It recommends to nobody. Run the honest twin of its recipe, without `leaky`:  penchant run RECIPE.toml"
+            )
         return Recommender(
-            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen
+            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen, told
         )
-    except BadModel:
+    except (BadModel, Leak):
         raise
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again:  {again}") from None

@@ -10,7 +10,9 @@ import numpy as np
 from penchant.data import Ids, digest
 from penchant.errors import Misaligned
 
-__all__ = ["Provenance", "Texts"]
+__all__ = ["LEAKING", "Provenance", "Texts"]
+
+LEAKING = "leaking:"  # before the hash of interactions with held-out choices among them, see leaky.py
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Provenance:
     @property
     def external(self) -> bool:
         return self.made_by.startswith("external")
+
+    @property
+    def leaking(self) -> bool:
+        """Whether held-out choices were among those it was written from, on purpose."""
+        return (self.interactions or "").startswith(LEAKING)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ ROOT = Path(penchant.__file__).parent
 # By file name without .py; a folder stands for all its files.
 LAYERS: dict[str, str] = {
     "0": "errors",
-    "1": "data catalog texts features graph split "
+    "1": "data catalog texts features graph split leaky "
     "folder sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards database vectors calls metrics report results compare page plots story table words "
