@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what is only named here is not loaded, so that --help answers at once
+    from penchant.attributes import Shared
     from penchant.catalog import Catalog
     from penchant.model import Recommendation, Recommender
     from penchant.reasons import Reason
@@ -50,9 +51,14 @@ def means(report: Report) -> dict[str, float]:
 
 
 def listed(
-    found: Recommendation, catalog: Catalog, reasons: Sequence[Reason], about: str = "user_id"
+    found: Recommendation,
+    catalog: Catalog,
+    reasons: Sequence[Reason],
+    about: str = "user_id",
+    shared: Sequence[Sequence[Shared]] = (),
 ) -> dict[str, object]:
-    """A list of items as JSON; reasons: none, or one an item. about: what the list is for, "user_id" or "item_id"."""
+    """A list of items as JSON; reasons: none, or one an item. about: what the list is for, "user_id" or "item_id". shared: what
+    each item has in common with that one."""
     items = []
     for place, (key, score) in enumerate(zip(found.items, found.scores, strict=True)):
         row = catalog.items.rows_by_key.get(key, -1)
@@ -64,6 +70,8 @@ def listed(
                 for e in reasons[place].evidence
             ]
             entry["motives"] = [{"phrases": m.phrases, "lift": m.lift} for m in reasons[place].motives]
+        if shared:
+            entry["shared"] = [{"field": s.field, "value": s.value, "items": s.items} for s in shared[place]]
         items.append(entry)
     return {about: found.user_id, "note": found.note, "items": items}
 
@@ -98,4 +106,6 @@ def alike(found: Recommendation, rec: Recommender) -> Recommendation:
     """The items like one, with a note where behaviour cannot say what is like it."""
     if found.note or rec.popularity[rec.items.row(found.user_id)]:
         return found
+    if rec.stock is not None and rec.items.row(found.user_id) >= rec.stock.trained:
+        return replace(found, note="new here: the model reads its likeness from its features")
     return replace(found, note="nobody here chose this item: what behaviour tells of its likeness is a guess")

@@ -97,6 +97,15 @@ class Pictures:
         found = self.source[at]
         return found.read_bytes() if isinstance(found, Path) else found
 
+    def join(self, other: Pictures, items: Ids) -> Pictures:
+        """These, then the other's, all of them in memory if the other has any."""
+        if not other.present.any():
+            return Pictures(items, np.concatenate([self.where, other.where]), self.source, self.column)
+        raw = [part.read(row) for part in (self, other) for row in range(len(part.items))]
+        there = np.array([found is not None for found in raw], bool)
+        where = np.where(there, np.cumsum(there) - 1, -1)
+        return Pictures(items, where, tuple(found for found in raw if found is not None))
+
     @staticmethod
     def none(items: Ids) -> Pictures:
         return Pictures(items, np.full(len(items), -1, np.int64), ())
@@ -130,6 +139,23 @@ class Catalog:
             parts += [name, *("\0" if v is None else v for v in self.fields[name])]
         return digest(*parts)
 
+    def join(self, other: Catalog) -> Catalog:
+        """These items, then the other's; what one of them has no column for is a gap there. Raises BadTable on an item of both,
+        Misaligned on a column of other types."""
+        items = Ids("item", self.items.keys + other.items.keys)
+        texts = {
+            name: self.fields.get(name, (None,) * len(self.items)) + other.fields.get(name, (None,) * len(other.items))
+            for name in dict.fromkeys((*self.fields, *other.fields))
+        }
+        try:
+            numbers = {
+                name: pl.concat([_column(part, name) for part in (self, other)], how="vertical_relaxed")[name]
+                for name in dict.fromkeys((*self.numbers, *other.numbers))
+            }
+        except pl.exceptions.PolarsError as error:
+            raise Misaligned(f"columns of two catalogues differ in type: {error}. Give both the same type.") from None
+        return Catalog(items, texts, self.pictures.join(other.pictures, items), numbers)
+
     def title(self, row: int) -> str:
         """The title, or the key where there is none."""
         titles = self.fields.get("title")
@@ -149,3 +175,8 @@ class Catalog:
         if not columns:
             values = (None,) * len(self.items)
         return Texts(self.items, values, Provenance("catalog:" + "+".join(chosen), (self.hash,)))
+
+
+def _column(catalog: Catalog, name: str) -> pl.DataFrame:
+    found = catalog.numbers.get(name, pl.Series([None] * len(catalog.items)))
+    return pl.DataFrame({name: found})

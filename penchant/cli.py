@@ -13,7 +13,7 @@ import typer
 from penchant import answers
 from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store
 from penchant.cli_enrich import enrich
-from penchant.cli_reasons import RunFolder, faithful, why
+from penchant.cli_reasons import K, RunFolder, faithful, similar, why
 from penchant.cli_store import diff, forget, gc, show
 from penchant.entry import guarded
 from penchant.errors import BadSetting
@@ -24,7 +24,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-K = Annotated[int, typer.Option("-k", help="How many items.", min=1)]
 
 
 def _version(asked: bool) -> None:
@@ -200,28 +199,7 @@ def recommend(
         answers.print_json({"model": rec.name, "recommendations": said})
 
 
-@app.command()
-def similar(
-    run: RunFolder,
-    item: Annotated[str, typer.Option("--item", help="Item id.")],
-    k: K = 10,
-    json: Json = False,
-) -> None:
-    """Items most like one, by what people chose."""
-    from penchant import runs, screen
-
-    opened = runs.read(run)
-    opened.know(items=[item])
-    found = answers.alike(opened.recommender.similar([item], k)[0], opened.recommender)
-    if json:
-        answers.print_json(
-            {"model": opened.recommender.name, **answers.listed(found, opened.catalog, [], about="item_id")}
-        )
-        return
-    screen.out.print(screen.listing(found, opened.catalog, (), f"{opened.recommender.name}: like {item}"))
-
-
-for command in (why, faithful, enrich, encode, show, diff, gc, forget, doctor):
+for command in (similar, why, faithful, enrich, encode, show, diff, gc, forget, doctor):
     app.command()(command)
 
 

@@ -10,8 +10,9 @@ import typer
 from penchant import answers
 from penchant.cli_data import Json
 
-__all__ = ["RunFolder", "faithful", "why"]
+__all__ = ["K", "RunFolder", "faithful", "similar", "why"]
 
+K = Annotated[int, typer.Option("-k", help="How many items.", min=1)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
 
 
@@ -49,6 +50,36 @@ def why(
     kind = "are exact parts of the score" if reason.exact else "order the history by a linear reading"
     if reason.evidence:
         screen.out.print(f"  (weights {kind} of {opened.recommender.name})", style="dim")
+
+
+def similar(
+    run: RunFolder,
+    item: Annotated[str, typer.Option("--item", help="Item id.")],
+    by: Annotated[
+        str, typer.Option("--by", help='"behaviour": by what people chose; "content": by words and pictures.')
+    ] = "behaviour",
+    k: K = 10,
+    json: Json = False,
+) -> None:
+    """Items most like one, with what the catalogue says that they have in common."""
+    from typing import cast
+
+    from penchant import runs, screen
+    from penchant.attributes import said, shared
+    from penchant.likeness import By
+
+    opened = runs.read(run)
+    opened.know(items=[item])
+    rec = opened.recommender
+    found = rec.similar([item], k, by=cast(By, by))[0]
+    found = answers.alike(found, rec) if by == "behaviour" else found
+    both = [shared(opened.catalog, item, key) for key in found.items]
+    if json:
+        listed = answers.listed(found, opened.catalog, [], about="item_id", shared=both)
+        answers.print_json({"model": rec.name, "by": by, **listed})
+        return
+    title = f"{rec.name}: like {item}" + (" by content" if by == "content" else "")
+    screen.out.print(screen.listing(found, opened.catalog, [said(one) for one in both], title))
 
 
 def faithful(

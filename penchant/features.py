@@ -13,7 +13,7 @@ from penchant.data import Ids, digest
 from penchant.errors import BadTable, Leak, Misaligned, some
 from penchant.texts import Provenance
 
-__all__ = ["Features", "align", "join", "nearest", "whitened"]
+__all__ = ["Features", "align", "join", "nearest", "whitened", "whitening"]
 
 Missing = Literal["refuse", "mean", "zero"]
 LARGEST = 1e15  # squares of larger numbers, added up, leave single precision
@@ -70,14 +70,20 @@ class Features:
         present = self.present & (norm[:, 0] > 0)
         return replace(self, values=self.values / np.where(norm > 0, norm, 1), present=present)
 
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Of the rows that are more than zeros, 0 without any. (dim,) float32"""
+        present = self.present & self.values.any(axis=1)
+        if not present.any():
+            return np.zeros(self.dim, np.float32)
+        return self.values[present].mean(axis=0, dtype=np.float64).astype(np.float32)
+
     def centred(self) -> Features:
-        """The mean of the rows that are more than zeros taken off; gaps stay zero, all-zero rows become gaps as in `unit`.
+        """`mean` taken off; gaps stay zero, all-zero rows become gaps as in `unit`.
 
         Vectors that are all the same are zeros afterwards, which `unit` makes gaps: they tell no row from another.
         """
-        present = self.present & self.values.any(axis=1)
-        mean = self.values[present].mean(axis=0, dtype=np.float64).astype(np.float32) if present.any() else 0
-        return replace(self, values=self.values - mean, present=present)
+        return replace(self, values=self.values - self.mean, present=self.present & self.values.any(axis=1))
 
     @property
     def alike(self) -> bool:
@@ -104,18 +110,23 @@ class Features:
         return np.where(self.present[:, None], self.values, self.values[self.present].mean(axis=0)).astype(np.float32)
 
 
-def whitened(features: Features) -> np.ndarray:
-    """(t - mean) (C + s I)^-1/2, C the covariance and s = tr(C) / D, the mean variance; gaps are rows of zeros. (n, D) float32
+def whitening(features: Features) -> np.ndarray:
+    """(C + s I)^-1/2 up to a turn and a factor, C the covariance and s = tr(C) / D, the mean variance. (D, D) float64
 
-    Without it a few topics would make up most of a product of two rows. The mean square of the rows' lengths is 1.
+    Without it a few topics would make up most of a product of two rows. The mean square of the rows' lengths is 1 then.
     """
     centred = features.centred()
-    x, count = centred.values.astype(np.float64), max(int(centred.present.sum()), 1)
-    spread, axes = np.linalg.eigh(x.T @ x / count)  # C
+    x = centred.values.astype(np.float64)
+    spread, axes = np.linalg.eigh(x.T @ x / max(int(centred.present.sum()), 1))  # C
     spread = np.maximum(spread, 0)
-    w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))
-    size = np.square(w).sum() / count
-    return (w / np.sqrt(size if size > 0 else 1)).astype(np.float32)
+    scaled = spread + spread.mean() + 1e-12
+    size = float((spread / scaled).sum())
+    return axes / np.sqrt(scaled * (size if size > 0 else 1))
+
+
+def whitened(features: Features) -> np.ndarray:
+    """(t - mean) times `whitening`; gaps are rows of zeros. (n, D) float32"""
+    return (features.centred().values.astype(np.float64) @ whitening(features)).astype(np.float32)
 
 
 def align(features: Features, ids: Ids) -> Features:

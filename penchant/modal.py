@@ -18,7 +18,7 @@ from penchant.features import Features
 from penchant.graph import blend, denoise, knn, normalise
 from penchant.hops import Edges
 
-__all__ = ["Content", "Contents", "ItemGraph", "Weights", "shares"]
+__all__ = ["Content", "Contents", "ItemGraph", "Weights", "by_name", "shares"]
 
 Weights = tuple[tuple[str, float], ...] | None
 """A weight for each modality by its name, in a recipe  weights = [["image", 0.1], ["text", 0.9]]. None: all the same."""
@@ -80,6 +80,11 @@ def shares(model: str, weights: Weights, features: Mapping[str, Features]) -> li
     return [given[name] / sum(given.values()) for name in features]
 
 
+def by_name(weights: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """As an intake keeps them."""
+    return {name: np.asarray(weight, np.float64) for name, weight in weights.items()}
+
+
 class ItemGraph(nn.Module):
     """S = sum_m alpha_m S_m, S_m = D^-1/2 K_m D^-1/2, K_m binary: each item's k nearest by cosine in modality m, itself
     among them; D holds the sums of rows. Frozen: made once, before training.
@@ -112,6 +117,14 @@ class ItemGraph(nn.Module):
             self.get_buffer(f"{name}_{field}") for field in ("rows", "columns", "starts", "weights")
         )
         return Edges(rows, columns, starts).bag(x, weights)
+
+    def below(self, x: torch.Tensor, layers: int) -> np.ndarray:
+        """x, S x, ..., S^(layers - 1) x: what the S^layers x of a new item is made of. (layers, I, d)"""
+        found = []
+        for _ in range(layers):
+            found.append(x.detach().float().cpu().numpy().copy())
+            x = self.bag("there", x)
+        return np.stack(found)
 
     def smooth(self, x: torch.Tensor, layers: int) -> torch.Tensor:
         """S^layers x, differentiable. (I, d) -> (I, d)"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +13,19 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from penchant import topk
+from penchant.binding import Input, checked, print_of
+from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
-from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId, example
-from penchant.features import Features, align
+from penchant.errors import BadSetting, Misaligned, MissingInput, UnknownId, example
+from penchant.features import Features
 from penchant.graph import Graph
-from penchant.leaky import is_admitted
+from penchant.intake import Stock, added
+from penchant.likeness import By, alike
 from penchant.scorers import Popularity, Scorer
 from penchant.split import Split
-from penchant.texts import LEAKING
 from penchant.training import Curve, Training, Undecided, Validation, seeded
 
 __all__ = ["Model", "Need", "Recommendation", "Recommender", "settings_of"]
-
-Input = Features | Graph
 
 
 class Need(NamedTuple):
@@ -95,13 +95,16 @@ class Model(ABC):
             from penchant import train as loop
 
             parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-            prints = [f"{name}:{_print(value)}" for name, value in sorted(bound.items())]
+            prints = [f"{name}:{print_of(value)}" for name, value in sorted(bound.items())]
             identity = digest(repr(self), repr(training), train.hash, valid.hash if valid is not None else "", *prints)
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
-        leaking = tuple(n for n, given in bound.items() if isinstance(given, Features) and given.source.leaking)
-        ids = train.users, train.items
-        return Recommender(self.name, settings_of(self), *ids, scorer, known, curve, parameters, leaking=leaking)
+        given = {name: value for name, value in bound.items() if isinstance(value, Features)}
+        leaking = tuple(name for name, value in given.items() if value.source.leaking)
+        content = {name: value for name, value in given.items() if value.ids.kind == "item"}
+        stock = Stock(content, len(train.items)) if content else None
+        head = (self.name, settings_of(self), train.users, train.items)
+        return Recommender(*head, scorer, known, curve, parameters, stock=stock, leaking=leaking)
 
     def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
         """The inputs as `build` takes them: all there, none too many, aligned with `train`, of this train part only.
@@ -132,7 +135,7 @@ class Model(ABC):
                     f"input `{name}` is vectors of {value.ids.kind}s; {self.name} takes those of {kind}s here. Name a source "
                     f"about {kind}s:  {example(name)}"
                 )
-        bound = {name: _checked(name, value, train) for name, value in inputs.items()}
+        bound = {name: checked(name, value, train) for name, value in inputs.items()}
         said = {name: value for name, value in bound.items() if name not in names and isinstance(value, Features)}
         if self.asks_for_features and not any(value.values.any() for value in said.values()):
             raise MissingInput(
@@ -149,42 +152,13 @@ def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:
     return f"{model} needs `{name}`; given: {', '.join(inputs) or 'nothing'}. Add to [inputs]:  {example(name)}"
 
 
-def _print(value: Input) -> str:
-    """Hash of an input's content; rows are those of train already."""
-    if isinstance(value, Features):
-        return value.hash
-    return digest(value.rows.kind, value.cols.kind, value.matrix.indptr, value.matrix.indices, value.matrix.data)
-
-
-def _checked(name: str, value: Input, train: Interactions) -> Input:
-    """Aligned, and of this train part or of what noise was added to: no leak, it saw nothing but what is trained on. The one
-    exception is what a leaky run has admitted, see leaky.py."""
-    seen = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
-    for origin in seen:
-        let = isinstance(value, Features) and is_admitted(value.source, train)
-        if origin not in (None, train.hash, train.grown_from) and not let:
-            short = origin[: 8 + len(LEAKING) * origin.startswith(LEAKING)]
-            raise Leak(
-                f"`{name}` was written from interactions {short}, but this split's train part is {train.hash[:8]}. "
-                "Rebuild it from this split's train part:  penchant enrich ..."
-            )
-    if isinstance(value, Graph):
-        for ids in (value.rows, value.cols):
-            if ids != (train.users if ids.kind == "user" else train.items):
-                raise Misaligned(f"input `{name}`: a graph of other {ids.kind}s than these interactions. Make it anew.")
-        return value
-    try:
-        return align(value, train.users if value.ids.kind == "user" else train.items)
-    except Misaligned as error:
-        raise Misaligned(f"input `{name}`: {error}") from None
-
-
 @dataclass(frozen=True, eq=False)
 class Recommender:
     """A fitted model: its scorer, the vocabularies, and what was known of each user.
 
     known: one query per user row, in order; the default history. seen: likewise, what is not recommended again (or None).
     leaking: inputs that have seen held-out choices, as only a leaky recipe lets them: to be measured, not to be used.
+    stock: features of the items, where it was fitted with any.
     """
 
     name: str
@@ -196,6 +170,7 @@ class Recommender:
     curve: Curve = Curve()
     parameters: int = 0
     seen: Queries | None = None
+    stock: Stock | None = None
     leaking: tuple[str, ...] = ()
 
     def score(self, queries: Queries) -> np.ndarray:
@@ -248,20 +223,18 @@ class Recommender:
             found.append(Recommendation(user, keys, tuple(float(s) for s in scores[b][live]), note))
         return found
 
-    def similar(self, items: Sequence[str], k: int = 10, seed: int = 0) -> list[Recommendation]:
-        """The k items most like each given one, as this model sees it: by behaviour, and by words where it scores by them."""
-        if k < 1:
-            raise BadSetting(f"k = {k} must be at least 1")
-        rows = np.array([self.items.row(key) for key in items], np.int64)
-        queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
-        own = queries.matrix(len(self.items))
-        found, scores = topk.top(_Likeness(self.scorer), queries, min(k, len(self.items)), own, seed=seed)
-        note = "" if self.scorer.personal else "popular items: this model knows no likeness"
-        out = []
-        for key, near, score in zip(items, found, scores, strict=True):
-            keys = tuple(self.items.keys[i] for i in near[near >= 0])
-            out.append(Recommendation(key, keys, tuple(map(float, score[near >= 0])), note))
-        return out
+    def similar(self, items: Sequence[str], k: int = 10, seed: int = 0, by: By = "behaviour") -> list[Recommendation]:
+        """The k items most like each given one: by behaviour, as this model sees it (and by words where it scores by them), or
+        by content, the features that it was fitted with. Raises MissingInput when there are none."""
+        return alike(self, items, k, seed, by)
+
+    def add_items(self, catalog: Catalog, features: Mapping[str, Features]) -> Recommender:
+        """This model with new items after its own; nothing is trained. catalog: the new items. features: of them, by the names
+        of the inputs that the model was fitted with; a gap is allowed, an item without any features is not.
+
+        Raises CannotServeColdItems, BadTable for an item that is here already, MissingInput, Misaligned, Leak.
+        """
+        return added(self, catalog, features)
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -279,14 +252,6 @@ def _rows(queries: Queries, rows: np.ndarray) -> Queries:
     """The queries at these rows, in this order."""
     starts = queries.history_starts
     return Queries.of(rows, [queries.history_items[starts[r] : starts[r + 1]] for r in rows])
-
-
-@dataclass(frozen=True)
-class _Likeness:
-    scorer: Scorer
-
-    def score(self, queries: Queries) -> np.ndarray:
-        return self.scorer.likeness(queries.history_items)
 
 
 def settings_of(model: Any) -> dict[str, Any]:

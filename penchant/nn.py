@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ from penchant.batches import Pairs, Triples
 from penchant.beside import Beside
 from penchant.data import Interactions
 from penchant.gemm import product
-from penchant.scorers import Factors, Motivated, Scorer, fold_in
+from penchant.intakes import OfFactors
+from penchant.scorers import Factors, Motivated, Scorer, turn
 
 __all__ = [
     "ByRows",
@@ -131,12 +132,14 @@ class EmbeddingNet(nn.Module, ABC):
 
 
 @torch.no_grad()
-def factors(train: Interactions, vectors: Embedded) -> Scorer:
-    """Trained vectors as plain arrays, with the map for users not seen in training."""
+def factors(train: Interactions, vectors: Embedded, intake: Callable[[np.ndarray], OfFactors] | None = None) -> Scorer:
+    """Trained vectors as plain arrays, with the map for users not seen in training. intake: given that map, how the model
+    takes in new items; not with anything beside the vectors."""
     user, item = plain(vectors.users), plain(vectors.items)
     bias = np.zeros(len(item), np.float32) if vectors.bias is None else plain(vectors.bias)
     x = train.matrix()
-    fold = fold_in(user, item, x)
+    w = turn(user, item, x)
+    fold = (item.astype(np.float64) @ w).astype(np.float32)
     if vectors.beside is not None:
         # Users' and items' vectors are made equally long first, at equal products: likeness compares items by both parts.
         even = np.float32(max(np.square(user).mean() / max(np.square(item).mean(), 1e-30), 1e-30) ** 0.25)
@@ -145,7 +148,7 @@ def factors(train: Interactions, vectors: Embedded) -> Scorer:
             plain(vectors.beside.items),
         )  # w folds as it is: v_u is its sum over a root
         user, item, fold = np.hstack([user / even, v]), np.hstack([item * even, w]), np.hstack([fold / even, w])
-    found = Factors(user, item, bias, fold, np.diff(x.indptr) > 0)
+    found = Factors(user, item, bias, fold, np.diff(x.indptr) > 0, None if intake is None else intake(w))
     return found if vectors.motives is None else Motivated(found, *(plain(part) for part in vectors.motives))
 
 

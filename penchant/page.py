@@ -26,7 +26,7 @@ from penchant.report import Metric, Report, write_whole
 from penchant.results import Audience, PerUser, TopLists
 from penchant.under_noise import level
 
-__all__ = ["Audience", "Card", "Example", "environment", "thumbnail", "write"]
+__all__ = ["Audience", "Card", "Example", "environment", "people_of", "thumbnail", "write"]
 
 HISTORY_SHOWN = 12  # of a long history, the newest
 PICTURE_SIZE = 160  # pixels on the longer side, twice what a page shows
@@ -109,7 +109,7 @@ def write(
     main = report.main
     rows = _rows(report, others, main)
     left_out = words.labels([other for other in others if other.conditions != report.conditions])
-    people, ratio = _people(examples)
+    people, ratio = people_of(examples)
     template = environment().get_template("report.html")
     text = template.render(
         report=report,
@@ -166,7 +166,7 @@ def thumbnail(raw: bytes, name: str = "", size: int = PICTURE_SIZE) -> bytes | N
     return out.getvalue()
 
 
-def _people(examples: Sequence[Example]) -> tuple[list[Person], float]:
+def people_of(examples: Sequence[Example]) -> tuple[list[Person], float]:
     """The examples ready to be shown, and the usual width of their pictures over the height."""
     ratios = []
     made: dict[bytes, str] = {}

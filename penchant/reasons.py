@@ -7,92 +7,18 @@ Learned factors have no such sum: there the choices are ordered by their part in
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
+from penchant.attributes import common_words
 from penchant.catalog import Catalog
 from penchant.drives import Drives, span
 from penchant.model import Recommender
 from penchant.scorers import ItemToItem, Motivated
 
 __all__ = ["Evidence", "Moved", "Reason", "explain"]
-
-_WORD = re.compile(r"[^\W\d_]{3,}")
-_EMPTY = frozenset(
-    [
-        "the",
-        "and",
-        "for",
-        "with",
-        "from",
-        "that",
-        "this",
-        "his",
-        "her",
-        "are",
-        "was",
-        "were",
-        "have",
-        "has",
-        "had",
-        "its",
-        "their",
-        "they",
-        "them",
-        "who",
-        "what",
-        "when",
-        "where",
-        "which",
-        "will",
-        "into",
-        "out",
-        "over",
-        "under",
-        "than",
-        "then",
-        "but",
-        "not",
-        "all",
-        "any",
-        "can",
-        "one",
-        "two",
-        "our",
-        "your",
-        "you",
-        "she",
-        "him",
-        "been",
-        "being",
-        "only",
-        "also",
-        "more",
-        "most",
-        "very",
-        "about",
-        "after",
-        "before",
-        "between",
-        "through",
-        "while",
-        "because",
-        "there",
-        "here",
-        "such",
-        "each",
-        "other",
-        "some",
-        "these",
-        "those",
-        "just",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -168,7 +94,7 @@ def explain(
     if not evidence:
         return Reason(user, item, f"{again}No single earlier choice speaks for it.")
     share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
-    words = () if catalog is None else _common(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
+    words = () if catalog is None else common_words(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
     exact = isinstance(rec.scorer, ItemToItem)
     said = _sentence(evidence, words, share if exact else None, len(chosen), motives)
     return Reason(user, item, again + said, evidence, words, share, exact, motives)
@@ -237,25 +163,3 @@ def _title(catalog: Catalog | None, rec: Recommender, row: int) -> str:
         return rec.items.keys[row]
     at = catalog.items.rows_by_key.get(rec.items.keys[row], -1)
     return catalog.title(at) if at >= 0 else rec.items.keys[row]
-
-
-def _common(catalog: Catalog, item: str, evidence: tuple[str, ...], most: int = 4) -> tuple[str, ...]:
-    """Words of the item's text that an evidence item's text has too, the rarest in the catalogue first."""
-    bags, spread = _words(catalog)
-    of = catalog.items.rows_by_key
-    if item not in of:
-        return ()
-    near = set().union(*(bags[of[e]] for e in evidence if e in of)) if any(e in of for e in evidence) else set()
-    limit = max(2, len(bags) // 5)  # a word that a fifth of the catalogue has says nothing
-    shared = [w for w in bags[of[item]] & near if 2 <= spread[w] <= limit]
-    return tuple(sorted(shared, key=lambda w: (spread[w], w))[:most])
-
-
-@lru_cache(maxsize=4)
-def _words(catalog: Catalog) -> tuple[list[frozenset[str]], Counter[str]]:
-    """The words of each item's text and in how many items each word is."""
-    bags = [
-        frozenset() if text is None else frozenset(w.lower() for w in _WORD.findall(text)) - _EMPTY
-        for text in catalog.texts().values
-    ]
-    return bags, Counter(word for bag in bags for word in bag)

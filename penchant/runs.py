@@ -197,9 +197,9 @@ def _card(folder: Path) -> dict[str, Any]:
 def code(model: Model) -> str:
     """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
     here = Path(__file__).parent
-    names = ["batches", "features", "fibres", "hops", "losses", "metrics", "modal", "motivation", "nn", "plugin"]
-    names += ["ranking", "row_adam", "scorers", "split", "strands", "thin", "topk", "towers", "train", "woven"]
-    names += _files(model)
+    names = ["batches", "features", "fibres", "hops", "intakes", "losses", "metrics", "modal", "motivation", "nn"]
+    names += ["plugin", "ranking", "row_adam", "scorers", "split", "strands", "thin", "topk", "towers", "train"]
+    names += ["woven", *_files(model)]
     files = (here / f"{name}.py" for name in names)
     return digest(*(file.read_bytes() for file in files if file.exists()))
 

@@ -1,11 +1,17 @@
-"""The model folder: model.json, arrays.safetensors. Never pickle. Written beside and renamed, so never half there."""
+"""The model folder: model.json, ids.json, arrays.safetensors, and stock.safetensors where features of items are kept.
+
+Never pickle. Written beside and renamed, so never half there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -13,8 +19,12 @@ from safetensors.numpy import load_file, save_file
 
 from penchant.data import Ids, Queries
 from penchant.errors import BadModel, BadSetting, Leak, MissingFile, some
+from penchant.features import Features
+from penchant.intake import Intake, Stock
+from penchant.intakes import INTAKES
 from penchant.model import Recommender
 from penchant.scorers import Factors, ItemToItem, Motivated, Nearest, Popularity, Scorer
+from penchant.texts import Provenance
 from penchant.thin import Thin
 from penchant.towers import Towers
 from penchant.training import Curve
@@ -25,7 +35,7 @@ FORMAT = 1
 SCORERS: dict[str, type[Scorer]] = {
     s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers)
 }
-FILES = ("arrays.safetensors", "ids.json", "model.json")
+FILES = ("arrays.safetensors", "ids.json", "model.json", "stock.safetensors")
 
 
 def write(rec: Recommender, folder: Path) -> None:
@@ -46,10 +56,9 @@ def write(rec: Recommender, folder: Path) -> None:
     arrays["known/starts"], arrays["known/items"] = rec.known.history_starts, rec.known.history_items
     if rec.seen is not None:
         arrays["seen/starts"], arrays["seen/items"] = rec.seen.history_starts, rec.seen.history_items
-    save_file(arrays, partial / "arrays.safetensors")
-    (partial / "arrays.safetensors").chmod(0o644)  # safetensors makes it private; a service may run as somebody else
+    _save(arrays, partial / "arrays.safetensors")
     (partial / "ids.json").write_text(json.dumps({"users": rec.users.keys, "items": rec.items.keys}), "utf-8")
-    head = {
+    head: dict[str, Any] = {
         "format": FORMAT,
         "model": rec.name,
         "settings": rec.settings,
@@ -59,6 +68,9 @@ def write(rec: Recommender, folder: Path) -> None:
         "curve": rec.curve.rows(),
         "sha256": {name: _sha(partial / name) for name in FILES[:2]},
     }
+    if rec.stock is not None:
+        head["stock"] = _write_stock(rec.stock, rec.scorer.intake, partial / FILES[3])
+        head["sha256"][FILES[3]] = _sha(partial / FILES[3])
     (partial / "model.json").write_text(json.dumps(head, indent=1), "utf-8")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -87,7 +99,7 @@ def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommen
             raise BadModel(
                 f"the model in {folder} has format {version}; this Penchant reads up to {FORMAT}. Upgrade it."
             )
-        for name in FILES[:2]:
+        for name in (*FILES[:2], *FILES[3 : 3 + ("stock" in head)]):
             if not (folder / name).is_file():
                 raise BadModel(f"the model in {folder} is not whole: {name} is missing. Make it anew:  {again}")
             if _sha(folder / name) != head["sha256"][name]:
@@ -109,13 +121,45 @@ def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommen
                 f"the model in {folder} leaks: it was fitted with `{told[0]}` written from held-out choices, to measure what that "
                 "adds. It recommends to nobody. Run the honest twin of its recipe, without `leaky`:  penchant run RECIPE.toml"
             )
+        stock = None
+        if "stock" in head:
+            stock, intake = _read_stock(head["stock"], items, load_file(folder / FILES[3]))
+            scorer = scorer if intake is None else replace(scorer, intake=intake)  # type: ignore[type-var]
         return Recommender(
-            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen, told
+            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen, stock, told
         )
     except (BadModel, Leak):
         raise
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again:  {again}") from None
+
+
+def _write_stock(stock: Stock, intake: Intake | None, file: Path) -> dict[str, Any]:
+    """Features of items and how new ones are taken in; what model.json says of them."""
+    arrays: dict[str, np.ndarray] = {}
+    sources: dict[str, Any] = {}
+    for n, (name, part) in enumerate(stock.features.items()):  # by number: a name may hold anything
+        arrays |= {f"stock/{n}/values": part.values, f"stock/{n}/present": part.present}
+        sources[name] = [part.source.made_by, list(part.source.parents), part.source.interactions]
+    if intake is not None:
+        arrays |= {f"intake/{name}": value for name, value in intake.arrays().items()}
+    _save({name: np.ascontiguousarray(value) if value.ndim else value for name, value in arrays.items()}, file)
+    return {"trained": stock.trained, "inputs": sources, "intake": None if intake is None else intake.kind}
+
+
+def _read_stock(head: dict[str, Any], items: Ids, arrays: Mapping[str, np.ndarray]) -> tuple[Stock, Intake | None]:
+    features = {}
+    for n, (name, (made_by, parents, seen)) in enumerate(head["inputs"].items()):
+        source = Provenance(made_by, tuple(parents), seen)
+        features[name] = Features(items, arrays[f"stock/{n}/values"], arrays[f"stock/{n}/present"], source)
+    kept = {name[7:]: value for name, value in arrays.items() if name.startswith("intake/")}
+    intake = None if head["intake"] is None else INTAKES[head["intake"]].of(kept)
+    return Stock(features, head["trained"]), intake
+
+
+def _save(arrays: dict[str, np.ndarray], file: Path) -> None:
+    save_file(arrays, file)
+    file.chmod(0o644)  # safetensors makes it private; a service may run as somebody else
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +18,10 @@ from scipy import sparse
 from penchant.data import Queries
 from penchant.interests import interests
 
-__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Nearest", "Popularity", "Scorer", "fold_in"]
+if TYPE_CHECKING:
+    from penchant.intake import Intake
+
+__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Nearest", "Popularity", "Scorer", "fold_in", "turn"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -28,6 +31,8 @@ class Scorer(ABC):
 
     kind: ClassVar[str]
     personal: ClassVar[bool] = True
+    intake: Intake | None = None
+    """How it takes in new items; None where it cannot, and no part of `arrays`."""
 
     @abstractmethod
     def score(self, queries: Queries) -> np.ndarray:
@@ -84,6 +89,7 @@ class ItemToItem(Scorer):
     """
 
     weights: np.ndarray | sparse.csr_matrix
+    intake: Intake | None = None
     kind: ClassVar[str] = "item_to_item"
 
     def score(self, queries: Queries) -> np.ndarray:
@@ -127,6 +133,7 @@ class Factors(Scorer):
     bias: np.ndarray
     fold: np.ndarray
     trained: np.ndarray | None = None
+    intake: Intake | None = None
     kind: ClassVar[str] = "factors"
 
     def vectors(self, queries: Queries) -> np.ndarray:
@@ -273,15 +280,19 @@ def _squares(x: np.ndarray) -> np.ndarray:
 
 
 def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:
-    """Item rows whose sum over a history, divided by the root of its length, best gives back trained users. (I, d)
+    """Item rows whose sum over a history, divided by the root of its length, best gives back trained users: V W. (I, d)"""
+    return (item.astype(np.float64) @ turn(user, item, history, ridge)).astype(np.float32)
 
-    The d x d map W is the ridge solution of (D^-1/2 X V) W = U over users with a history; fold = V W. It makes any
-    factor model answer for people it was not trained on, at the cost of one small least-squares problem.
+
+def turn(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:
+    """W: rows of V W, summed over a history and divided by the root of its length, best give back trained users. (d, d)
+
+    The ridge solution of (D^-1/2 X V) W = U over users with a history, V the vectors of items. It makes any factor model
+    answer for people it was not trained on, at the cost of one small least-squares problem.
     """
     length = np.asarray(history.sum(axis=1)).reshape(-1)
     has = length > 0
     summed = np.asarray(history[has] @ item, np.float64) / np.sqrt(length[has])[:, None]
     gram = summed.T @ summed
     gram[np.diag_indices_from(gram)] += ridge * (np.trace(gram) / len(gram) + 1e-12)
-    mapped = np.linalg.solve(gram, summed.T @ user[has].astype(np.float64))
-    return (item.astype(np.float64) @ mapped).astype(np.float32)
+    return np.linalg.solve(gram, summed.T @ user[has].astype(np.float64))

@@ -72,10 +72,14 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         made.close()
 
 
-def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] = (), title: str = "") -> Table | Text:
-    """A list of items as a table, with reasons where given; without items, the note alone."""
+def listing(
+    found: Recommendation, catalog: Catalog, reasons: Sequence[Reason | str] = (), title: str = ""
+) -> Table | Text:
+    """A list of items as a table, with reasons or other sentences where given; without items, the note alone."""
     if not found.items:
         return Text(f"{visible(title)}\n{visible(found.note)}")
+    said = [one if isinstance(one, str) else one.sentence for one in reasons]
+    reasons = said if any(said) else ()
     table = Table(title=plain(title), caption=plain(found.note) or None, title_justify="left", show_lines=bool(reasons))
     table.caption_justify = "left"
     table.add_column("#", justify="right", style="dim")
@@ -87,7 +91,7 @@ def listing(found: Recommendation, catalog: Catalog, reasons: Sequence[Reason] =
     for place, (key, score) in enumerate(zip(found.items, found.scores, strict=True)):
         row = catalog.items.rows_by_key.get(key, -1)
         cells = [str(place + 1), plain(catalog.title(row) if row >= 0 else key), plain(key), f"{score:.3f}"]
-        table.add_row(*cells, *([plain(reasons[place].sentence)] if reasons else []))
+        table.add_row(*cells, *([plain(said[place])] if reasons else []))
     return table
 
 

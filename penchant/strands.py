@@ -24,10 +24,11 @@ from scipy.linalg import blas, lapack
 
 from penchant.data import Interactions
 from penchant.errors import BadSetting
-from penchant.features import Features, whitened
+from penchant.features import Features, whitening
+from penchant.intakes import Linear, solved
 from penchant.scorers import ItemToItem
 
-__all__ = ["GATES", "RANKS", "Strands", "ease", "largest", "power"]
+__all__ = ["GATES", "RANKS", "Strands", "ease", "ease_and_pivot", "largest", "power"]
 
 RANKS = (32, 64, 128, 256)
 GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
@@ -53,8 +54,11 @@ class Strands:
         plain, evened = x.T @ x, even.T @ even
         f = {name: part.centred().unit().values for name, part in features.items()}
         self.tables = {f"ease {value:g}": ease(plain, value) for value in l2}  # (I, I) each
+        self.pivot, self.f, self.whitening = np.zeros(0, np.float32), f, {name: whitening(features[name]) for name in f}
+        self.l2, self.alpha = l2[0], alpha
         if f:
-            self.tables["ease features"] = ease(plain, l2[0], [alpha * rows for rows in f.values()])
+            under = (alpha * part for part in f.values())
+            self.tables["ease features"], self.pivot = ease_and_pivot(plain, l2[0], under)
         self.tables["ease even"] = ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
         half = sparse.diags(power(often, -0.5))
         s = (half @ evened @ half).toarray()
@@ -70,7 +74,7 @@ class Strands:
         # B = first second', (I, r) each
         self.products = {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
         for name, rows in f.items():
-            w = whitened(features[name])
+            w = (features[name].centred().values @ self.whitening[name]).astype(np.float32)
             self.products |= {name: (w, w), f"{name} as is": (rows, rows)}
         self.products |= {f"model {name}": pair for name, pair in (factors or {}).items()}
         self.names = (*self.tables, *self.walks, *self.products)
@@ -96,7 +100,16 @@ class Strands:
         return total
 
     def scorer(self, weights: Mapping[str, float]) -> ItemToItem:
-        return ItemToItem(self.woven(weights))
+        return ItemToItem(self.woven(weights), self.intake(weights))
+
+    def intake(self, weights: Mapping[str, float]) -> Linear | None:
+        """Columns of new items, so weighted; None without features. All other strands know nothing of them, and are 0."""
+        if not self.f:
+            return None
+        b, w = self.tables["ease features"], {name: float(weight) for name, weight in weights.items()}
+        inverse = {name: self.alpha**2 * solved(b, self.pivot, part) for name, part in self.f.items()}
+        as_is, white = ({name: np.asarray(w[f"{name}{end}"]) for name in self.f} for end in (" as is", ""))
+        return Linear(w["ease features"], self.alpha, self.l2, self.pivot, inverse, as_is, white, self.whitening)
 
 
 def power(count: np.ndarray, exponent: float) -> np.ndarray:
@@ -105,7 +118,15 @@ def power(count: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def ease(gram: sparse.csr_matrix, l2: float, features: Iterable[np.ndarray] = (), precise: bool = False) -> np.ndarray:
-    """B of EASE from X'X, and F (I, d) if any stand under X: B_ij = -P_ij / P_jj, P = (X'X + FF' + l2 I)^-1. (I, I) float32
+    """B of `ease_and_pivot`."""
+    return ease_and_pivot(gram, l2, features, precise)[0]
+
+
+def ease_and_pivot(
+    gram: sparse.csr_matrix, l2: float, features: Iterable[np.ndarray] = (), precise: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """B of EASE from X'X, and F (I, d) if any stand under X: B_ij = -P_ij / P_jj, P = (X'X + FF' + l2 I)^-1; and
+    the diagonal of P. (I, I), (I,) float32
 
     By an in-place Cholesky inverse: one table I x I besides the result. precise: in double precision.
     """
@@ -128,7 +149,7 @@ def ease(gram: sparse.csr_matrix, l2: float, features: Iterable[np.ndarray] = ()
         below = np.tril(p[rows], k=start) + np.triu(p[:, rows].T, k=start + 1)
         b[rows] = below / -diagonal
     b[np.diag_indices(len(b))] = 0
-    return b
+    return b, diagonal.astype(np.float32)
 
 
 def largest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +12,10 @@ from scipy import sparse
 from penchant.data import Queries
 from penchant.scorers import Arrays, Scorer
 
-__all__ = ["SLOPE", "Towers"]
+if TYPE_CHECKING:
+    from penchant.intake import Intake
+
+__all__ = ["SLOPE", "Towers", "length"]
 
 SLOPE = np.float32(0.01)  # of LeakyReLU below 0
 
@@ -36,6 +39,7 @@ class Towers(Scorer):
     second: np.ndarray
     offset: np.ndarray
     pull: np.ndarray | None = None
+    intake: Intake | None = None
     kind: ClassVar[str] = "towers"
 
     def vectors(self, queries: Queries) -> np.ndarray:
@@ -52,7 +56,7 @@ class Towers(Scorer):
         n = np.maximum(np.diff(x.indptr), 1).astype(np.float32)[:, None]
         hidden = (x @ self.first) / n + self.bias  # (B, H)
         h = np.where(hidden > 0, hidden, SLOPE * hidden) @ self.second.T + self.offset
-        return h if self.pull is None else h + h / _length(h) + (x @ self.pull) / np.sqrt(n)
+        return h if self.pull is None else h + h / length(h) + (x @ self.pull) / np.sqrt(n)
 
     def score(self, queries: Queries) -> np.ndarray:
         return self.vectors(queries) @ self.item.T
@@ -63,7 +67,7 @@ class Towers(Scorer):
 
     @classmethod
     def of(cls, arrays: Arrays) -> Towers:
-        return cls(**arrays)
+        return cls(**arrays)  # type: ignore[arg-type]
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         """The part of each choice in the score that the history alone earns, for the net is linear near it.
@@ -77,15 +81,16 @@ class Towers(Scorer):
         if self.pull is None:
             return found
         h = (slope * hidden) @ self.second.T + self.offset
-        return found * (1 + 1 / _length(h)) + self.pull[history] @ self.item[item] / np.sqrt(n)
+        return found * (1 + 1 / length(h)) + self.pull[history] @ self.item[item] / np.sqrt(n)
 
     @cached_property
     def _unit(self) -> np.ndarray:
-        return self.item / _length(self.item)
+        return self.item / length(self.item)
 
     def likeness(self, items: np.ndarray) -> np.ndarray:
         return self._unit[items] @ self._unit.T
 
 
-def _length(rows: np.ndarray) -> np.ndarray:
+def length(rows: np.ndarray) -> np.ndarray:
+    """Lengths of rows, above 0. (n, 1)"""
     return np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

@@ -29,11 +29,11 @@ LAYERS: dict[str, str] = {
     "folder sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards database vectors calls metrics report results compare page plots story table words "
-    "under_noise stored questions difference gallery garbage forgetting sweep unswept",
+    "under_noise stored questions difference gallery posters garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
-    "3 right": "scorers interests towers thin topk training strands fibres woven model saved batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
+    "3 right": "scorers interests towers thin intake intakes likeness topk training strands fibres woven model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
     "4": "models/",
-    "5": "ranking reasons drives faithful tune",
+    "5": "ranking reasons attributes drives faithful tune",
     "6": "recipe typed noise misread sayings drives_file inputs seeds chosen run runs examples demo",
     "7": "cli cli_data cli_enrich cli_reasons cli_store entry answers doctor screen showing term_picture serve/ __main__",
     "8": "__init__",  # the public face, which only its users import

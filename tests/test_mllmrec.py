@@ -17,8 +17,8 @@ from penchant.batches import Pairs, Triples
 from penchant.data import Ids, Interactions, Queries, no_history
 from penchant.errors import BadSetting, Misaligned, MissingInput
 from penchant.features import Features
-from penchant.graph import jaccard, knn, normalise
-from penchant.models.mllmrec import Mllmrec, MllmrecNet, refined
+from penchant.graph import Graph, jaccard, knn, normalise
+from penchant.models.mllmrec import Mllmrec, MllmrecNet, joined
 from penchant.ranking import Task, evaluate
 from penchant.reasons import explain
 from penchant.split import Split
@@ -171,6 +171,11 @@ def test_so_many_parameters_as_the_paper_s(small: Interactions) -> None:
 
 
 # --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def refined(model: Mllmrec, train: Interactions, texts: Features) -> Graph:
+    """A', as `build` makes it."""
+    return normalise(joined(model, train, texts), degree="row")
 
 
 def test_the_graph_is_that_of_the_twin_and_its_settings_have_limits(small: Interactions) -> None:

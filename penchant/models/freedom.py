@@ -5,7 +5,7 @@ Zhou & Shen, "A tale of two graphs: freezing and denoising graph structures for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +21,8 @@ from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.gemm import product
 from penchant.hops import Hops, propagate
-from penchant.modal import Contents, ItemGraph, Weights, shares
+from penchant.intakes import Smoothed
+from penchant.modal import Contents, ItemGraph, Weights, by_name, shares
 from penchant.model import Model
 from penchant.nn import Embedded, factors, products, table
 from penchant.scorers import Scorer
@@ -45,6 +46,7 @@ class Freedom(Model):
     **Departs from the paper**: features are fixed, centred, and rows of length 1, where its code trains them, too; W_m has no
     bias, which cancels in x_i - x_j; a pair with a gap in a modality is left out of that term; an item without a modality
     gives its alpha to the others; with mm_layers = 0 its code adds E_i itself.
+    An item that comes after training has no id: its vector is S^mm_layers E alone, its neighbours' ids.
     """
 
     dim: int = 64
@@ -66,12 +68,20 @@ class Freedom(Model):
             )
         alpha = shares(self.name, self.weights, features)
         graph = ItemGraph(features, self.neighbours, alpha) if self.mm_layers else None
-        return FreedomNet(self, train, graph, Contents.of(features))
+        return FreedomNet(self, train, graph, Contents.of(features), dict(zip(features, alpha, strict=True)))
 
 
 class FreedomNet(nn.Module):
-    def __init__(self, model: Freedom, train: Interactions, graph: ItemGraph | None, contents: Contents) -> None:
+    def __init__(
+        self,
+        model: Freedom,
+        train: Interactions,
+        graph: ItemGraph | None,
+        contents: Contents,
+        alpha: Mapping[str, float],
+    ) -> None:
         super().__init__()
+        self.alpha = alpha
         self.model, self.l2, self.pairs, self.users = model, model.l2, Pairs(train), len(train.users)
         user, item = table(len(train.users), model.dim), table(len(train.items), model.dim)
         self.e0 = nn.Parameter(torch.cat([user.data, item.data]))  # (U + I, d)
@@ -120,4 +130,10 @@ class FreedomNet(nn.Module):
         return total
 
     def finish(self) -> Scorer:
-        return factors(self.pairs.train, self.embed(self.hops))
+        return factors(self.pairs.train, self.embed(self.hops), self.intake if self.graph is not None else None)
+
+    @torch.no_grad()
+    def intake(self, turn: np.ndarray) -> Smoothed:
+        assert self.graph is not None
+        below = self.graph.below(self.e0[self.users :], self.model.mm_layers)
+        return Smoothed(turn, below, by_name(self.alpha), self.model.neighbours)

@@ -6,7 +6,7 @@ arXiv 2505.04960 (2025).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,9 +21,10 @@ from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.hops import Hops, propagate
-from penchant.modal import Content, Contents, ItemGraph, Weights, shares
+from penchant.intakes import Branched
+from penchant.modal import Content, Contents, ItemGraph, Weights, by_name, shares
 from penchant.model import Model
-from penchant.nn import Embedded, Linear, factors, products
+from penchant.nn import Embedded, Linear, factors, plain, products
 from penchant.scorers import Scorer
 
 __all__ = ["Lirdrec"]
@@ -79,7 +80,8 @@ class Lirdrec(Model):
         alpha = shares(self.name, self.weights, features)
         graph = ItemGraph(features, self.neighbours, alpha) if self.mm_layers else None
         contents = Contents.of(features)
-        return LirdrecNet(self, train, graph, Contents([*contents, shared(contents)]))
+        weights = dict(zip(features, alpha, strict=True))
+        return LirdrecNet(self, train, graph, Contents([*contents, shared(contents)]), weights)
 
 
 def shared(contents: Contents) -> Content:
@@ -95,8 +97,16 @@ class LirdrecNet(nn.Module):
     alpha: torch.Tensor
     epoch: torch.Tensor
 
-    def __init__(self, model: Lirdrec, train: Interactions, graph: ItemGraph | None, contents: Contents) -> None:
+    def __init__(
+        self,
+        model: Lirdrec,
+        train: Interactions,
+        graph: ItemGraph | None,
+        contents: Contents,
+        weights: Mapping[str, float],
+    ) -> None:
         super().__init__()
+        self.weights = weights  # of modalities in S
         self.model, self.l2, self.pairs = model, model.l2, Pairs(train)
         users, branches, dim, narrow = len(train.users), len(contents), model.dim, max(model.dim // 4, 1)
         self.contents, self.graph, self.hops = contents, graph, Hops.bipartite(train)
@@ -150,4 +160,13 @@ class LirdrecNet(nn.Module):
         return losses.bpr(x[:, 0], x[:, 1]) + self.model.weight_norm * lengths
 
     def finish(self) -> Scorer:
-        return factors(self.pairs.train, self.embed())
+        return factors(self.pairs.train, self.embed(), self.intake)
+
+    @torch.no_grad()
+    def intake(self, turn: np.ndarray) -> Branched:
+        items = propagate(self.ground(), self.hops, self.model.layers)[len(self.pairs.train.users) :]
+        none = np.zeros((0, *items.shape), np.float32)
+        below = none if self.graph is None else self.graph.below(items, self.model.mm_layers)
+        parts = [[plain(value) for value in f.parameters()] for f in self.towers]  # W1, b1, W2
+        first, bias, second = (dict(zip([*self.weights, ""], part, strict=True)) for part in zip(*parts, strict=True))
+        return Branched(turn, first, bias, second, below, by_name(self.weights), self.model.neighbours)

@@ -23,6 +23,7 @@ from penchant.errors import BadSetting, MissingInput
 from penchant.features import Features
 from penchant.graph import Graph, blend, denoise, jaccard, knn, normalise
 from penchant.hops import Hops, propagate
+from penchant.intakes import Towered
 from penchant.model import Model
 from penchant.nn import Embedded, Linear, plain, products
 from penchant.scorers import Scorer
@@ -47,6 +48,7 @@ class Mllmrec(Model):
     gcn_layers: the paper's "w/ GCN_UI", 2 there: z = h / |h| over users and items, smoothed over the graph of choices by so
     many layers of LightGCN, is added, h + sum_k z^(k).
 
+    An item that comes after training has edges to its nearest by text, and no audience yet.
     An item without a text has the vectors of items with its audience, by A_jac, and zeros where there are none; it has none
     of its own to give. Zeros are read like any vector, so all scores are finite.
     **Departs from the paper**: texts must be written from train alone; its script shows each user's valid and test
@@ -87,8 +89,10 @@ class Mllmrec(Model):
                 f"`item_texts`: {int(texts.present.sum())} items have one and the same vector, which tells none from another. "
                 'Name other texts in [inputs]:  item_texts = { from = "catalog.text", encoder = "minilm" }'
             )
-        e = smoothed(refined(self, train, texts), texts.values, self.layers)
-        t, told = means(train, e), np.zeros(len(train.users), bool)
+        graph = joined(self, train, texts)
+        degree = np.asarray(graph.matrix.sum(axis=1)).reshape(-1)  # (I,)
+        e = smoothed(normalise(graph, degree="row"), texts.values, self.layers)
+        t, told = means(train, e[-1]), np.zeros(len(train.users), bool)
         if user_preferences is not None:
             if user_preferences.dim != texts.dim:
                 raise BadSetting(
@@ -98,21 +102,20 @@ class Mllmrec(Model):
                 )
             own = user_preferences.unit()
             t, told = np.where(own.present[:, None], own.values, t), own.present
-        return MllmrecNet(self, train, e, t, told)
+        return MllmrecNet(self, train, e, t, told, degree)
 
 
-def refined(model: Mllmrec, train: Interactions, texts: Features) -> Graph:
-    """A', items to items: the nearest by text that are near enough, and those with the same audience."""
+def joined(model: Mllmrec, train: Interactions, texts: Features) -> Graph:
+    """A, items to items: the nearest by text that are near enough, and those with the same audience."""
     alike = denoise(knn(texts, model.neighbours, with_self=True), model.threshold, binarise=True)
-    together = jaccard(train, model.neighbours_jaccard)
-    return normalise(blend([(1, alike), (1, together)]), degree="row")
+    return blend([(1, alike), (1, jaccard(train, model.neighbours_jaccard))])
 
 
-def smoothed(graph: Graph, x: np.ndarray, layers: int) -> np.ndarray:
-    """(I + A' + ... + A'^L) X by Horner's rule. (I, D)"""
-    e = x
+def smoothed(graph: Graph, x: np.ndarray, layers: int) -> list[np.ndarray]:
+    """X, X + A' X, ..., (I + A' + ... + A'^L) X by Horner's rule. (I, D) each"""
+    e = [x]
     for _ in range(layers):
-        e = x + graph.matrix @ e
+        e.append(x + graph.matrix @ e[-1])
     return e
 
 
@@ -126,12 +129,21 @@ class MllmrecNet(nn.Module):
     e: torch.Tensor
     t: torch.Tensor
 
-    def __init__(self, model: Mllmrec, train: Interactions, e: np.ndarray, t: np.ndarray, told: np.ndarray) -> None:
+    def __init__(
+        self,
+        model: Mllmrec,
+        train: Interactions,
+        e: list[np.ndarray],
+        t: np.ndarray,
+        told: np.ndarray,
+        degree: np.ndarray,
+    ) -> None:
         super().__init__()
         self.model, self.l2, self.pairs, self.told = model, model.l2, Pairs(train), told
-        self.register_buffer("e", torch.tensor(e), persistent=False)  # (I, D), frozen
+        self.below, self.degree = e[:-1] or e, degree  # for items that come later
+        self.register_buffer("e", torch.tensor(e[-1]), persistent=False)  # (I, D), frozen
         self.register_buffer("t", torch.tensor(t), persistent=False)  # (U, D), frozen
-        self.f_user, self.f_item = (_tower(e.shape[1], model) for _ in range(2))
+        self.f_user, self.f_item = (_tower(t.shape[1], model) for _ in range(2))
         self.hops = Hops.bipartite(train) if model.gcn_layers else None
 
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[Triples]:
@@ -166,6 +178,9 @@ class MllmrecNet(nn.Module):
             below = propagate(vectors.parts[0], self.hops, self.model.gcn_layers - 1)[len(self.t) :]
             degree = np.bincount(self.pairs.train.item, minlength=len(self.e))
             pull = plain(below) / np.sqrt(np.maximum(degree, 1), dtype=np.float32)[:, None]
+        w1, b1, w2, b2 = map(plain, self.f_item.parameters())
+        m, e = self.model, np.stack(self.below)[1:]
+        intake = Towered(self.degree, e, w1, b1, w2, b2, plain(first), m.neighbours, m.threshold, m.layers)
         return Towers(
             plain(vectors.users),
             self.told,
@@ -175,6 +190,7 @@ class MllmrecNet(nn.Module):
             plain(second),
             plain(offset),
             pull,
+            intake,
         )
 
 

@@ -19,8 +19,9 @@ from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
 from penchant.features import Features
 from penchant.gemm import product
+from penchant.intakes import Projected
 from penchant.model import Model
-from penchant.nn import Embedded, factors, pick, table
+from penchant.nn import Embedded, factors, pick, plain, table
 from penchant.scorers import Scorer
 
 __all__ = ["Vbpr"]
@@ -57,7 +58,7 @@ class VbprNet(nn.Module):
 
     def __init__(self, model: Vbpr, train: Interactions, f: torch.Tensor) -> None:
         super().__init__()
-        self.pairs, self.l2 = Pairs(train), model.l2
+        self.pairs, self.l2, self.scale = Pairs(train), model.l2, model.content_scale
         self.register_buffer("f", f, persistent=False)  # (I, F), frozen
         self.register_buffer("sign", torch.tensor([[1.0, -1.0]]), persistent=False)
         self.g_user = table(len(train.users), model.dim, by_rows=True)  # (U, d)
@@ -84,4 +85,7 @@ class VbprNet(nn.Module):
     def finish(self) -> Scorer:
         users = torch.cat([self.g_user, self.t_user], dim=1)  # (U, d + c)
         items = torch.cat([self.g_item, self.f @ self.e.T], dim=1)  # (I, d + c)
-        return factors(self.pairs.train, Embedded(users, items, self.f @ self.b))
+        return factors(self.pairs.train, Embedded(users, items, self.f @ self.b), self.intake)
+
+    def intake(self, turn: np.ndarray) -> Projected:
+        return Projected(turn, plain(self.e), plain(self.b), self.scale, self.g_item.shape[1])

@@ -1,0 +1,180 @@
+"""Intake: what a fitted model keeps, so that items which were not there at training are served without training again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from penchant.catalog import Catalog
+from penchant.data import Ids
+from penchant.errors import BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput, some
+from penchant.features import Features, align
+from penchant.scorers import Arrays, Scorer
+
+if TYPE_CHECKING:
+    from penchant.model import Recommender
+
+__all__ = ["CAN", "Intake", "Stock", "added"]
+
+CAN = ("ease", "freedom", "lirdrec", "mllmrec", "vbpr", "weave")
+"""Models that take in new items, if they were fitted with features of items."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stock:
+    """Features of a model's items by the names of its inputs, as they were given. trained: the first so many items were
+    there at training; means and neighbours are of these alone."""
+
+    features: Mapping[str, Features]
+    trained: int
+
+    def old(self, name: str) -> Features:
+        """Of the items of training."""
+        return rows(self.features[name], slice(0, self.trained))
+
+    def centred(self, name: str, asked: Features) -> Features:
+        """The rows of `asked` without the mean of the items of training; rows of zeros are gaps."""
+        return replace(asked, values=asked.values - self.old(name).mean, present=asked.unit().present)
+
+    def unit(self, name: str, asked: Features) -> np.ndarray:
+        """The same as rows of length 1; gaps, and what is no different from the mean, are 0. (n, D)"""
+        return self.centred(name, asked).unit().values
+
+
+class Intake(ABC):
+    """How a model makes of an item's features what its scorer holds of an item. A dataclass of arrays, numbers, and arrays by
+    name.
+
+    Nothing that is held of the items of training changes, and a new item has its neighbours among them alone. So new items may
+    come together or one after the other, in any order.
+    """
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def grown(self, scorer: Scorer, stock: Stock, new: Mapping[str, Features]) -> Scorer:
+        """The scorer with the items of `new` after its own. new: rows of the same items for every name in `stock`."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything there is to save."""
+        found: dict[str, np.ndarray] = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Mapping):
+                found |= {f"{f.name}/{name}": np.asarray(part) for name, part in value.items()}
+            else:
+                found[f.name] = np.asarray(value)
+        return found
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Self:
+        """What `arrays` came from."""
+        found: dict[str, object] = {f.name: {} for f in fields(cls)}  # type: ignore[arg-type]
+        for name, value in arrays.items():
+            head, named, part = name.partition("/")
+            plain = value if value.ndim else value.item()
+            if named:
+                found[head][part] = plain  # type: ignore[index]
+            else:
+                found[head] = plain
+        return cls(**found)
+
+
+def rows(features: Features, part: slice) -> Features:
+    """Some of the rows."""
+    ids = Ids(features.ids.kind, features.ids.keys[part])
+    return Features(ids, features.values[part], features.present[part], features.source)
+
+
+def added(rec: Recommender, catalog: Catalog, features: Mapping[str, Features]) -> Recommender:
+    """What `Recommender.add_items` documents."""
+    intake, stock = rec.scorer.intake, rec.stock
+    if intake is None or stock is None:
+        raise CannotServeColdItems(_cannot(rec))
+    new = _new(rec, catalog)
+    given = {name: _aligned(rec, stock, name, part, new) for name, part in features.items()}
+    if not given:
+        raise MissingInput(f"{rec.name} takes in items by their features; give some of: {', '.join(stock.features)}")
+    whole = {name: given[name] if name in given else _gaps(old, new) for name, old in stock.features.items()}
+    told = np.logical_or.reduce([part.unit().present for part in whole.values()])
+    if not told.all():
+        keys = [new.keys[i] for i in np.flatnonzero(~told)]
+        raise CannotServeColdItems(
+            f"{len(keys)} of {len(new)} new items have no features at all ({', '.join(whole)}), e.g. {some(keys)}: nothing tells "
+            "whom they suit. Encode what there is of them, or leave them out of the catalogue."
+        )
+    items = Ids("item", rec.items.keys + new.keys)
+    joined = {name: _joined(items, old, whole[name]) for name, old in stock.features.items()}
+    scorer = intake.grown(rec.scorer, stock, whole)
+    return replace(rec, items=items, scorer=scorer, stock=replace(stock, features=joined))
+
+
+def _cannot(rec: Recommender) -> str:
+    able = f"Models that can, with features of items among their [inputs]: {', '.join(CAN)}"
+    then = f'[model]  name = "{"weave" if rec.name not in CAN else rec.name}"'
+    if rec.name not in CAN:
+        why = f"{rec.name} knows an item by those who chose it, and nobody has chosen a new one"
+    elif rec.stock is None:
+        why = f"this {rec.name} was fitted without features of items, or was saved before it could take in new ones"
+    else:
+        why = f"this {rec.name} does not read features for an item's own vector at its settings"
+    return f"{why}. {able}. Fit it again:  {then}"
+
+
+def _new(rec: Recommender, catalog: Catalog) -> Ids:
+    if not len(catalog.items):
+        raise BadTable("the catalogue of new items is empty. Give one with a row for each new item.")
+    here = [key for key in catalog.items.keys if key in rec.items.rows_by_key]
+    if here:
+        raise BadTable(
+            f"{len(here)} of {len(catalog.items)} new items are here already, e.g. {some(here)}. Leave them out of the catalogue."
+        )
+    return catalog.items
+
+
+def _aligned(rec: Recommender, stock: Stock, name: str, part: Features, new: Ids) -> Features:
+    """In the rows of the new items, made as those that the model was fitted with."""
+    if name not in stock.features:
+        raise MissingInput(f"{rec.name} was fitted without `{name}`. Give features of: {', '.join(stock.features)}")
+    old = stock.features[name]
+    if part.dim != old.dim:
+        raise Misaligned(
+            f"`{name}`: vectors of {part.dim} entries for new items, but {rec.name} was fitted with {old.dim}. Encode them with "
+            f"the same encoder{_by(old)}."
+        )
+    mine, theirs = _encoder(part), _encoder(old)
+    if mine and theirs and mine != theirs:
+        raise Misaligned(
+            f"`{name}` of new items is by {mine}, but {rec.name} was fitted with vectors by {theirs}. Encode them with that."
+        )
+    if part.source.interactions not in (None, old.source.interactions):
+        raise Leak(
+            f"`{name}` of new items was written from interactions {str(part.source.interactions)[:8]}, which {rec.name} was not "
+            "fitted on. Give features that saw no interactions."
+        )
+    try:
+        return align(part, new)
+    except Misaligned as error:
+        raise Misaligned(f"`{name}` of new items: {error}") from None
+
+
+def _encoder(features: Features) -> str:
+    """Name and revision of what encoded them, if that is known."""
+    return features.source.made_by.partition("encoder:")[2]
+
+
+def _by(features: Features) -> str:
+    return f", {_encoder(features)}" if _encoder(features) else ""
+
+
+def _gaps(like: Features, new: Ids) -> Features:
+    return Features(new, np.zeros((len(new), like.dim), np.float32), np.zeros(len(new), bool), like.source)
+
+
+def _joined(items: Ids, old: Features, new: Features) -> Features:
+    values, present = np.concatenate([old.values, new.values]), np.concatenate([old.present, new.present])
+    return Features(items, values, present, old.source)
