@@ -55,7 +55,7 @@ def with_gaps(ids: Ids, values: np.ndarray, name: str) -> Features:
     try:
         return Features(ids, values, present, Provenance(f"external:{name}"))
     except BadTable as error:
-        raise BadTable(f"{name}: {error}. Mend those rows; a row that is NaN throughout counts as a gap.") from None
+        raise BadTable(f"{name}: {error}") from None
 
 
 def read_ids(path: Path, kind: Kind) -> Ids:

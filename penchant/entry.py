@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
 from typer.exceptions import Abort, TyperException
 
-from penchant.errors import BadInput, BadSetting, PenchantError
+from penchant.errors import Approximate, BadInput, BadSetting, PenchantError
 
 __all__ = ["guarded"]
 
@@ -27,6 +28,7 @@ def guarded(app: Callable[..., Any]) -> NoReturn:
     With --json a mistake is an object on standard output as well as a sentence on standard error.
     """
     _open_streams()
+    warnings.showwarning = _warned
     stdout, code = sys.stdout, 0
     try:
         code = app(standalone_mode=False) or 0
@@ -72,6 +74,21 @@ def _open_streams() -> None:
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Ours as a sentence, others as Python has them."""
+    if issubclass(category, Approximate):
+        _say(f"penchant: {message}", sys.stderr)
+    else:
+        _say(warnings.formatwarning(message, category, filename, lineno, line).rstrip(), file or sys.stderr)
 
 
 def _failed(kind: str, message: str) -> int:

@@ -28,6 +28,8 @@ message alone and leaves with exit code 2; a traceback means a fault of ours.
     │   ├── BudgetSpent     another call could exceed the budget
     │   └── NotReplayed     an answer that should come from the store is not there
     └── StoreError          the store is read-only, full or damaged
+    UserWarning
+    └── Approximate         too large to be done exactly; how it is done instead
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "Approximate",
     "BadArchive",
     "BadInput",
     "BadKey",
@@ -180,3 +183,7 @@ def example(name: str) -> str:
         return f'{name} = {{ from = "user_preference", lm = "extractive", encoder = "minilm" }}'
     source = {"image": "catalog.image", "text": "catalog.text", "item_texts": "catalog.text"}.get(name, name)
     return f'{name} = {{ from = "{source}", encoder = "..." }}'
+
+
+class Approximate(UserWarning):
+    """What was asked for is too large to be done exactly, and how it is done instead."""

@@ -16,13 +16,15 @@ from penchant.texts import Provenance
 __all__ = ["Features", "align", "join", "nearest", "whitened"]
 
 Missing = Literal["refuse", "mean", "zero"]
+LARGEST = 1e15  # squares of larger numbers, added up, leave single precision
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
     """values: (n, dim) float32, rows of gaps are zero and not to be read; present: (n,) bool.
 
-    Raises Misaligned on a wrong number of rows, BadTable on NaN or infinity in a present row.
+    Raises Misaligned on a wrong number of rows, BadTable on NaN, infinity or a number beyond LARGEST in a present row, or
+    where dim is 0.
     """
 
     ids: Ids
@@ -37,10 +39,17 @@ class Features:
             raise Misaligned(f"features must be a table (rows, dim), not an array of shape {values.shape}")
         if len(values) != len(self.ids) or len(present) != len(self.ids):
             raise Misaligned(f"{len(values)} feature rows for {len(self.ids)} {self.ids.kind}s; rows must match ids")
-        bad = present & ~np.isfinite(values).all(axis=1)
+        if not values.shape[1]:
+            raise BadTable("features have no columns. Give each row at least one number, or leave them out of [inputs]")
+        largest = np.maximum(values.max(axis=1), -values.min(axis=1))  # NaN where there is one
+        bad = present & ~(largest <= LARGEST)
         if bad.any():
             keys = [self.ids.keys[i] for i in np.flatnonzero(bad)]
-            raise BadTable(f"features hold NaN or infinity in {int(bad.sum())} rows, e.g. {some(keys)}")
+            what = f"numbers beyond {LARGEST:g}" if np.isfinite(largest[bad]).all() else "NaN or infinity"
+            raise BadTable(
+                f"features hold {what} in {int(bad.sum())} rows, e.g. {some(keys)}. Mend them, or make them gaps: rows "
+                "that are NaN throughout in a file, present = False in Python"
+            )
         if not present.all() and values[~present].any():  # a copy would undo a memory map, so only where it is needed
             values = values.copy()
             values[~present] = 0
@@ -62,9 +71,21 @@ class Features:
         return replace(self, values=self.values / np.where(norm > 0, norm, 1), present=present)
 
     def centred(self) -> Features:
-        """The mean of the present rows taken off; gaps stay zero."""
-        mean = self.values[self.present].mean(axis=0, dtype=np.float64).astype(np.float32) if self.present.any() else 0
-        return replace(self, values=self.values - mean)
+        """The mean of the rows that are more than zeros taken off; gaps stay zero, all-zero rows become gaps as in `unit`.
+
+        Vectors that are all the same are zeros afterwards, which `unit` makes gaps: they tell no row from another.
+        """
+        present = self.present & self.values.any(axis=1)
+        mean = self.values[present].mean(axis=0, dtype=np.float64).astype(np.float32) if present.any() else 0
+        return replace(self, values=self.values - mean, present=present)
+
+    @property
+    def alike(self) -> bool:
+        """Whether several rows are present and all of them point the same way: no nearest is nearer than another."""
+        unit = self.unit()
+        rows = unit.values[unit.present]
+        blocks = (rows[start : start + 256] for start in range(0, len(rows), 256))  # the first is mostly enough to know
+        return len(rows) > 1 and all(np.abs(block - rows[0]).max(initial=0) < 1e-6 for block in blocks)
 
     def filled(self, missing: Missing = "mean") -> np.ndarray:
         """(n, dim) float32 without gaps: the mean of the present rows, or zero, stands in.
@@ -88,11 +109,12 @@ def whitened(features: Features) -> np.ndarray:
 
     Without it a few topics would make up most of a product of two rows. The mean square of the rows' lengths is 1.
     """
-    x = features.centred().values.astype(np.float64)
-    spread, axes = np.linalg.eigh(x.T @ x / max(int(features.present.sum()), 1))  # C
+    centred = features.centred()
+    x, count = centred.values.astype(np.float64), max(int(centred.present.sum()), 1)
+    spread, axes = np.linalg.eigh(x.T @ x / count)  # C
     spread = np.maximum(spread, 0)
     w = x @ (axes / np.sqrt(spread + spread.mean() + 1e-12))
-    size = np.square(w).sum() / max(int(features.present.sum()), 1)
+    size = np.square(w).sum() / count
     return (w / np.sqrt(size if size > 0 else 1)).astype(np.float32)
 
 
@@ -109,7 +131,8 @@ def align(features: Features, ids: Ids) -> Features:
     if len(ids) and (rows < 0).all():
         raise Misaligned(
             f"no {ids.kind} of these interactions has features; ids look like {some(ids.keys[:2])} here and "
-            f"{some(features.ids.keys[:2])} there. Were the features made for another catalogue?"
+            f"{some(features.ids.keys[:2])} there. Were the features made for another catalogue? Rows go by ids: mend them, or "
+            "make features of this one:  penchant encode DIR"
         )
     present = (rows >= 0) & features.present[rows]
     return Features(ids, np.where(present[:, None], features.values[rows], 0), present, features.source)

@@ -18,7 +18,7 @@ from penchant.data import Ids, Interactions
 from penchant.errors import BadSetting, BadTable, Misaligned
 from penchant.features import Features, nearest
 
-__all__ = ["Graph", "add_noise", "bipartite", "blend", "denoise", "drop_edges", "jaccard", "knn", "normalise"]
+__all__ = ["Graph", "add_noise", "best", "bipartite", "blend", "denoise", "drop_edges", "jaccard", "knn", "normalise"]
 
 MOST_PAIRS = 4_000_000  # pairs of items that `jaccard` counts at a time, about 200 MB
 
@@ -103,14 +103,14 @@ def jaccard(interactions: Interactions, k: int, block: int = 1024) -> Graph:
     size = np.diff(audience.indptr)
     work = audience @ np.diff(chosen.indptr).astype(np.float64)  # bounds the pairs that each item can form
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    block = min(block, 1 << 33 - len(size).bit_length())  # what the packed numbers in `_best` have room for
+    block = min(block, 1 << 33 - len(size).bit_length())  # what the packed numbers in `best` have room for
     for start, stop in _blocks(np.minimum(work, len(size)), block):
         common = (audience[start:stop] @ chosen).tocsr()
         row = np.repeat(np.arange(start, stop), np.diff(common.indptr))
         col = common.indices
         weight = (common.data / (size[row] + size[col] - common.data)).astype(np.float32)
         other = row != col
-        found.append(_best(row[other], col[other], weight[other], k))
+        found.append(best(row[other], col[other], weight[other], k))
     return _gathered(interactions.items, found, (interactions.hash,))
 
 
@@ -230,7 +230,7 @@ def _blocks(work: np.ndarray, block: int) -> Iterator[tuple[int, int]]:
     yield from zip([0, *cuts.tolist()], [*cuts.tolist(), len(work)], strict=True)
 
 
-def _best(row: np.ndarray, col: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def best(row: np.ndarray, col: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The k heaviest edges of each row; ties to the lower column. Weights lie above 0 and at most at 1.
 
     Row, falling weight and column are packed into one integer: sorting plain integers is many times faster than a

@@ -194,7 +194,10 @@ def _one(
         return data.features[rest]
     if source == "catalog.image":
         if not data.catalog.pictures.present.any():
-            raise MissingInput(f"[inputs] {name}: {data.name} has no pictures")
+            raise MissingInput(
+                f"[inputs] {name}: {data.name} has no pictures. Add them (images/ITEM_ID.jpg) and import again, or take words:  "
+                'from = "catalog.text"'
+            )
         return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report, title)
     ask = _Asking(name, spec, data, store, report, train, written)
     if _is_prompt(source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -26,7 +27,7 @@ Weights = tuple[tuple[str, float], ...] | None
 class Content(nn.Module):
     """Vectors of items in one modality: centred, rows of length 1, zero where there is a gap. They are data, not trained.
 
-    values: (I, F). has: (I,) bool, False where the modality is missing.
+    values: (I, F). has: (I,) bool, False where the modality is missing, or says nothing: a row of zeros, or the mean itself.
     """
 
     values: torch.Tensor
@@ -39,7 +40,8 @@ class Content(nn.Module):
 
     @staticmethod
     def of(features: Features) -> Content:
-        return Content(features.centred().unit().values, features.present)
+        said = features.centred().unit()
+        return Content(said.values, said.present)
 
     @property
     def dim(self) -> int:
@@ -84,13 +86,15 @@ class ItemGraph(nn.Module):
 
     Zhou & Shen, "A tale of two graphs" (FREEDOM), MM 2023, section 3.1. S is not symmetric, so its transpose is kept for
     the gradient. An item without a modality has no edges in it and its other modalities share the weight, so each row
-    of S sums to 1; a row is empty where an item has no features at all. Memory: two graphs of M k I edges.
+    of S sums to 1; a row is empty where an item has no features at all. A modality whose vectors all point the same way, so
+    that whose nearest is whose would be a matter of chance, is left out likewise. Memory: two graphs of M k I edges.
     """
 
     def __init__(self, features: Mapping[str, Features], neighbours: int, alpha: list[float]) -> None:
         super().__init__()
         parts, weight = [], np.zeros(len(next(iter(features.values())).ids))
         for a, part in zip(alpha, features.values(), strict=True):
+            part = replace(part, present=np.zeros_like(part.present)) if part.alike else part
             near = denoise(
                 knn(part, neighbours, with_self=True), threshold=-1, binarise=True
             )  # all of them, weighing 1

@@ -85,8 +85,9 @@ class Model(ABC):
         with seeded(training.seed):
             net = self.build(train, **bound)
         if isinstance(net, Scorer | Undecided):
-            scorer = net if isinstance(net, Scorer) else net.decide(validation, training.seed)
-            curve = Curve()
+            scorer, curve = (
+                (net, Curve()) if isinstance(net, Scorer) else net.decide(validation, training, folder, progress)
+            )
             parameters = sum(int(np.size(a)) for a in scorer.arrays().values())
         else:
             from penchant import train as loop
@@ -127,7 +128,14 @@ class Model(ABC):
                     f"input `{name}` is vectors of {value.ids.kind}s; {self.name} takes those of {kind}s here. Name a source "
                     f"about {kind}s:  {example(name)}"
                 )
-        return {name: _checked(name, value, train) for name, value in inputs.items()}
+        bound = {name: _checked(name, value, train) for name, value in inputs.items()}
+        said = {name: value for name, value in bound.items() if name not in names and isinstance(value, Features)}
+        if self.asks_for_features and not any(value.values.any() for value in said.values()):
+            raise MissingInput(
+                f"{self.name}: none of {len(train.items)} items has a vector other than zeros in {', '.join(said)}. Name what "
+                f"they have in [inputs]:  {example('text')}"
+            )
+        return bound
 
     asks_for_features: ClassVar[bool] = False
     """With `**features`: whether at least one is needed."""

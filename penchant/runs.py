@@ -197,8 +197,9 @@ def _card(folder: Path) -> dict[str, Any]:
 def code(model: Model) -> str:
     """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
     here = Path(__file__).parent
-    names = ["batches", "hops", "losses", "metrics", "motivation", "nn", "plugin", "ranking", "row_adam", "scorers"]
-    names += ["split", "topk", "train", *_files(model)]
+    names = ["batches", "features", "fibres", "hops", "losses", "metrics", "modal", "motivation", "nn", "plugin"]
+    names += ["ranking", "row_adam", "scorers", "split", "strands", "thin", "topk", "towers", "train", "woven"]
+    names += _files(model)
     files = (here / f"{name}.py" for name in names)
     return digest(*(file.read_bytes() for file in files if file.exists()))
 

@@ -15,13 +15,16 @@ from penchant.data import Ids, Queries
 from penchant.errors import BadModel, BadSetting, MissingFile, some
 from penchant.model import Recommender
 from penchant.scorers import Factors, ItemToItem, Motivated, Nearest, Popularity, Scorer
+from penchant.thin import Thin
 from penchant.towers import Towers
 from penchant.training import Curve
 
 __all__ = ["FORMAT", "SCORERS", "read", "write"]
 
 FORMAT = 1
-SCORERS: dict[str, type[Scorer]] = {s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Towers)}
+SCORERS: dict[str, type[Scorer]] = {
+    s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers)
+}
 FILES = ("arrays.safetensors", "ids.json", "model.json")
 
 

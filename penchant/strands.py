@@ -11,11 +11,12 @@ walk K       D_i^-a S^K D_i^o, S = D_i^-1/2 X' D_u^-1 X D_i^-1/2: K steps item -
 low R        D_i^-1/4 V V' D_i^1/2, V the R largest singular vectors of D_u^-1/2 X D_i^-1/2, an ideal low-pass filter of the
              graph (Shen et al., "How powerful is graph convolution for recommendation?", CIKM 2021)
 NAME         w w' of whitened features called NAME, and f f' of them as they are
+model NAME   F V' of a factor model fitted to train: V its vectors of items, F those that a history is folded in by
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from scipy import sparse
@@ -24,53 +25,63 @@ from scipy.linalg import blas, lapack
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.features import Features, whitened
+from penchant.scorers import ItemToItem
 
-__all__ = ["Strands", "ease"]
+__all__ = ["GATES", "RANKS", "Strands", "ease", "largest", "power"]
 
 RANKS = (32, 64, 128, 256)
 GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
 
 
 class Strands:
-    """All of them, and their weighted sum. Memory: nine or ten tables I x I in single precision; time: about ten I^3."""
+    """All of them, and their weighted sum. Memory: nine or ten tables I x I in single precision; time: about ten I^3.
+
+    factors: F and V, (I, d) each, of factor models by their names.
+    """
 
     def __init__(
-        self, train: Interactions, features: Mapping[str, Features], l2: tuple[float, ...], alpha: float
+        self,
+        train: Interactions,
+        features: Mapping[str, Features],
+        l2: tuple[float, ...],
+        alpha: float,
+        factors: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
         x = train.matrix()
         people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=len(train.items))
-        even = sparse.diags(_power(people, -0.5)) @ x
+        even = sparse.diags(power(people, -0.5)) @ x
         plain, evened = x.T @ x, even.T @ even
         f = {name: part.centred().unit().values for name, part in features.items()}
         self.tables = {f"ease {value:g}": ease(plain, value) for value in l2}  # (I, I) each
         if f:
             self.tables["ease features"] = ease(plain, l2[0], [alpha * rows for rows in f.values()])
         self.tables["ease even"] = ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
-        half = sparse.diags(_power(often, -0.5))
+        half = sparse.diags(power(often, -0.5))
         s = (half @ evened @ half).toarray()
-        v = _largest(s, max(RANKS))  # (I, R)
+        v, _ = largest(lambda q: s @ q, len(s), max(RANKS))  # (I, R)
         two = s @ s
         self.walks = {"staying 2": (two, 0.5, 0.5), "staying 4": (two @ two, 0.5, 0.5)}
         np.fill_diagonal(s, 0)
         two = s @ s
-        for steps, power in enumerate((s, two, two @ s), 1):
-            self.walks |= {f"walk {steps} ({a:g}, {o:g})": (power, a, o) for a, o in GATES}
+        for steps, walk in enumerate((s, two, two @ s), 1):
+            self.walks |= {f"walk {steps} ({a:g}, {o:g})": (walk, a, o) for a, o in GATES}
         self.often = often
-        left, right = _power(often, -0.25)[:, None] * v, _power(often, 0.5)[:, None] * v
+        left, right = power(often, -0.25)[:, None] * v, power(often, 0.5)[:, None] * v
         # B = first second', (I, r) each
         self.products = {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
         for name, rows in f.items():
             w = whitened(features[name])
             self.products |= {name: (w, w), f"{name} as is": (rows, rows)}
+        self.products |= {f"model {name}": pair for name, pair in (factors or {}).items()}
         self.names = (*self.tables, *self.walks, *self.products)
 
     def scores(self, x: sparse.csr_matrix) -> np.ndarray:
         """Of histories (B, I), by every strand. (K, B, I)"""
         found = [x @ table for table in self.tables.values()]
-        for power, a, o in self.walks.values():
-            found.append((x @ sparse.diags(_power(self.often, -a)) @ power) * _power(self.often, o))
+        for walk, a, o in self.walks.values():
+            found.append((x @ sparse.diags(power(self.often, -a)) @ walk) * power(self.often, o))
         found += [(x @ first) @ second.T for first, second in self.products.values()]
-        return np.stack(found).astype(np.float32)
+        return np.stack(found).astype(np.float32, copy=False)
 
     def woven(self, weights: Mapping[str, float]) -> np.ndarray:
         """The sum of strands times weights. (I, I)"""
@@ -78,14 +89,17 @@ class Strands:
         total = np.zeros_like(next(iter(self.tables.values())))
         for name, table in self.tables.items():
             total += w[name] * table
-        for name, (power, a, o) in self.walks.items():
-            total += (w[name] * _power(self.often, -a))[:, None] * power * _power(self.often, o)
+        for name, (walk, a, o) in self.walks.items():
+            total += (w[name] * power(self.often, -a))[:, None] * walk * power(self.often, o)
         for name, (first, second) in self.products.items():
             total += (w[name] * first) @ second.T
         return total
 
+    def scorer(self, weights: Mapping[str, float]) -> ItemToItem:
+        return ItemToItem(self.woven(weights))
 
-def _power(count: np.ndarray, exponent: float) -> np.ndarray:
+
+def power(count: np.ndarray, exponent: float) -> np.ndarray:
     """count ** exponent, 0 where there is none. float32"""
     return np.where(count > 0, np.maximum(count, 1) ** exponent, 0).astype(np.float32)
 
@@ -117,15 +131,18 @@ def ease(gram: sparse.csr_matrix, l2: float, features: Iterable[np.ndarray] = ()
     return b
 
 
-def _largest(s: np.ndarray, rank: int, rounds: int = 8) -> np.ndarray:
-    """Eigenvectors of a positive matrix by falling eigenvalue, by subspace iteration from seeded noise. (I, R)
+def largest(
+    times: Callable[[np.ndarray], np.ndarray], size: int, rank: int, rounds: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvectors of a positive matrix by falling eigenvalue, and these, by subspace iteration from seeded noise. (I, R), (R,)
 
-    Halko, Martinsson & Tropp, "Finding structure with randomness", SIAM Review 2011, algorithm 4.4.
+    times: the matrix, of `size` rows, times (I, r). Halko, Martinsson & Tropp, "Finding structure with randomness", SIAM
+    Review 2011, algorithm 4.4.
     """
-    rank = min(rank, len(s))
-    wide = min(rank + 32, len(s))
-    q = np.random.default_rng(0).standard_normal((len(s), wide)).astype(np.float32)
+    rank = min(rank, size)
+    wide = min(rank + 32, size)
+    q = np.random.default_rng(0).standard_normal((size, wide)).astype(np.float32)
     for _ in range(rounds):
-        q, _ = np.linalg.qr(s @ q)
-    _, turn = np.linalg.eigh(q.T @ (s @ q))
-    return np.ascontiguousarray((q @ turn[:, ::-1])[:, :rank])
+        q, _ = np.linalg.qr(times(q))
+    values, turn = np.linalg.eigh(q.T @ times(q))
+    return np.ascontiguousarray((q @ turn[:, ::-1])[:, :rank]), np.maximum(values[::-1][:rank], 0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -109,8 +110,14 @@ class Undecided(ABC):
     """What `build` gives back where there are no epochs, but something to choose on valid all the same."""
 
     @abstractmethod
-    def decide(self, validation: Validation | None, seed: int) -> Scorer:
-        """The finished scorer."""
+    def decide(
+        self,
+        validation: Validation | None,
+        training: Training,
+        folder: Path | None = None,
+        progress: Callable[[Curve], None] | None = None,
+    ) -> tuple[Scorer, Curve]:
+        """The finished scorer, and the curve of what was trained for it, if anything was. folder: where a killed one goes on."""
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             raise UnknownKey(where, key, [*names, *also])
     for name, f in names.items():
         if name not in raw and f.default is MISSING and f.default_factory is MISSING:
-            example = f". Add:  {name} = {NET}" if hints[f.name] is Model else ""
+            example = f". Add:  {name} = {NET}" if _takes_model(hints[f.name]) else ""
             raise BadRecipe(f"{where} lacks `{name}`{example}")
     values = {}
     for key, value in raw.items():
@@ -51,13 +51,17 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             raise BadSetting(
                 f"{where} {key} = {value} must be above 0: similarities are divided by it. Usual:  {key} = 0.2"
             )
-        if (hints[f.name] is Model) != isinstance(value, Model):
-            wanted = (
-                f"a model is meant here, e.g. {key} = {NET}" if hints[f.name] is Model else "no model is meant here"
-            )
+        meant = _takes_model(hints[f.name]) and value != "none"
+        if meant != isinstance(value, Model):
+            wanted = f"a model is meant here, e.g. {key} = {NET}" if meant else "no model is meant here"
             raise BadSetting(f"{where} {key} = {_short(value)}: {wanted}")
         values[f.name] = value if isinstance(value, Model) else typed(f"{where} {key}", hints[f.name], value)
     return cls(**values)
+
+
+def _takes_model(hint: Any) -> bool:
+    """A model, or a model or None."""
+    return hint is Model or Model in typing.get_args(hint)
 
 
 def typed(where: str, hint: Any, value: Any) -> Any:

@@ -9,11 +9,13 @@ from scipy import sparse
 from scipy.optimize import minimize
 
 from penchant import metrics
+from penchant.fibres import Fibres
 from penchant.strands import Strands
 
 __all__ = ["FEW", "Rivals", "chosen", "rivals"]
 
 NEAR = 60  # of each strand's best items compete for a user
+MOST_SCORES = 100_000_000  # that are held at once
 FEW = 5000  # users who are asked
 BAGS = 5
 RIDGE = 0.3  # on weights, in softmax
@@ -36,8 +38,9 @@ class Rivals(NamedTuple):
     items: int
 
 
-def rivals(strands: Strands, x: sparse.csr_matrix, held: sparse.csr_matrix, block: int = 256) -> Rivals:
+def rivals(strands: Strands | Fibres, x: sparse.csr_matrix, held: sparse.csr_matrix, block: int = 256) -> Rivals:
     """x: histories, held: what was held out. (B, I) each"""
+    block = min(block, max(MOST_SCORES // (len(strands.names) * x.shape[1]), 1))
     parts, square, mean = [], np.zeros(len(strands.names)), np.zeros(len(strands.names))
     for start in range(0, x.shape[0], block):
         some, missing = x[start : start + block], held[start : start + block]
@@ -90,7 +93,10 @@ def _of(found: Rivals, rows: np.ndarray) -> Rivals:
     at[rows] = np.arange(len(rows))
     there = at[found.query] >= 0
     return found._replace(
-        scores=found.scores[:, rows], gap=found.gap[rows], query=at[found.query[there]], column=found.column[there]
+        scores=np.ascontiguousarray(found.scores[:, rows]),
+        gap=found.gap[rows],
+        query=at[found.query[there]],
+        column=found.column[there],
     )
 
 

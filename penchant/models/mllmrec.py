@@ -82,6 +82,11 @@ class Mllmrec(Model):
                 f"`item_texts`: none of {len(texts.ids)} items has a vector other than zeros. Have texts encoded, or name "
                 'others in [inputs]:  item_texts = { from = "catalog.text", encoder = "minilm" }'
             )
+        if texts.alike:
+            raise MissingInput(
+                f"`item_texts`: {int(texts.present.sum())} items have one and the same vector, which tells none from another. "
+                'Name other texts in [inputs]:  item_texts = { from = "catalog.text", encoder = "minilm" }'
+            )
         e = smoothed(refined(self, train, texts), texts.values, self.layers)
         t, told = means(train, e), np.zeros(len(train.users), bool)
         if user_preferences is not None:

@@ -7,23 +7,34 @@ generalization", Neural Networks 1992.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from penchant import metrics
 from penchant.data import Interactions
-from penchant.errors import BadSetting
+from penchant.errors import Approximate, BadSetting
 from penchant.features import Features
+from penchant.fibres import Fibres
 from penchant.model import Model
-from penchant.scorers import ItemToItem, Scorer
+from penchant.scorers import Factors, Scorer
 from penchant.strands import Strands
-from penchant.training import Undecided, Validation
+from penchant.training import Curve, Training, Undecided, Validation
 from penchant.woven import FEW, chosen, rivals
 
 __all__ = ["Weave"]
 
+Vectors = dict[str, tuple[np.ndarray, np.ndarray]]
+
+KEPT = 100
+MOST_FEATURES = (
+    16  # two strands each; what competes for 5,000 users takes up to 2.6 GB, and each weight is tried in turn
+)
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
 
@@ -36,15 +47,21 @@ class Weave(Model):
     history as everybody is.
     Without a valid part, a tenth of train is held out to choose w, and strands are then made of all of train. Texts that were
     written from train know that tenth, and would be believed too much: with them, give it a valid part.
+    backbone: a factor model, fitted first, with the features it takes, by the same Training. People are folded into it by their histories
+    alone, so it is a strand like the others, of low rank; biases are left out. Without one nothing is trained by gradient.
     l2: of EASE, each value a strand. alpha: of features under X. choose: the metric that w is to make large; that of a longer
     list than one means to show is less a matter of chance.
-    Memory: ten tables I x I in single precision; time: about ten times I^3 operations.
+    kept: how many neighbours an item keeps in each strand, see `fibres`; None: all up to 15,000 items, and 100 beyond them, of
+    which an `Approximate` warns.
+    Memory: ten tables I x I in single precision; time: about ten times I^3 operations. With `kept`, see `Fibres`.
     **Departs from the paper** of stacking: w is chosen on valid by ranking, not on folds of train by least squares.
     """
 
+    backbone: Model | None = None
     l2: tuple[float, ...] = (50.0, 500.0)
     alpha: float = 4.0
     choose: str = "ndcg@100"
+    kept: int | None = None
     name: ClassVar[str] = "weave"
 
     def build(self, train: Interactions, **features: Features) -> Loom:
@@ -53,9 +70,21 @@ class Weave(Model):
             raise BadSetting(
                 "[model] weave: l2 are one or more values above 0, alpha is 0 or more: l2 = [50, 500], alpha = 4"
             )
-        if len(train.items) > MOST_ITEMS:
+        if self.kept is not None and self.kept < 1:
+            raise BadSetting(f"[model] weave kept = {self.kept}: each item keeps 1 neighbour or more: kept = {KEPT}")
+        if self.kept is None and len(train.items) > MOST_ITEMS:
+            warnings.warn(
+                f"weave: {len(train.items)} items are too many for tables of items x items (at most {MOST_ITEMS}). Each item keeps {KEPT} "
+                f"neighbours, see docs/weave.md. To choose how many:  kept = {KEPT}",
+                Approximate,
+                stacklevel=3,
+            )
+        # What says nothing has no strand: a second reading of choices alone would be one too many.
+        features = {name: part for name, part in features.items() if part.centred().values.any()}
+        if len(features) > MOST_FEATURES:
             raise BadSetting(
-                f"weave holds items x items tables: {len(train.items)} items are too many (at most {MOST_ITEMS}). Try ease or item_knn."
+                f"weave weighs each of its features by itself: {len(features)} are too many (at most {MOST_FEATURES}). Join some in "
+                '[inputs]:  looks = { from = ["features/a", "features/b"] }'
             )
         return Loom(self, train, features)
 
@@ -64,18 +93,53 @@ class Loom(Undecided):
     def __init__(self, model: Weave, train: Interactions, features: dict[str, Features]) -> None:
         self.model, self.train, self.features = model, train, features
 
-    def strands(self, train: Interactions) -> Strands:
-        return Strands(train, self.features, self.model.l2, self.model.alpha)
-
-    def decide(self, validation: Validation | None, seed: int) -> Scorer:
+    def decide(
+        self,
+        validation: Validation | None,
+        training: Training,
+        folder: Path | None = None,
+        progress: Callable[[Curve], None] | None = None,
+    ) -> tuple[Scorer, Curve]:
+        fit = partial(self.fitted, folder=folder, progress=progress)
         if validation is not None:
-            strands = self.strands(self.train)
-            return ItemToItem(strands.woven(self.weights(strands, self.train, validation.split.valid, seed)))
-        kept, held = _apart(self.train, seed)
-        weights = self.weights(self.strands(kept), kept, held, seed)
-        return ItemToItem(self.strands(self.train).woven(weights))
+            held = validation.split.valid
+            vectors, curve = fit(self.train, held, training)
+            strands = self.strands(self.train, vectors)
+            return strands.scorer(self.weights(strands, self.train, held, training.seed)), curve
+        kept, held = _apart(self.train, training.seed)
+        vectors, curve = fit(kept, held, training)
+        weights = self.weights(self.strands(kept, vectors), kept, held, training.seed)
+        vectors, curve = fit(self.train, None, replace(training, epochs=max(curve.best_epoch, 1)))
+        return self.strands(self.train, vectors).scorer(weights), curve
 
-    def weights(self, strands: Strands, known: Interactions, held: Interactions, seed: int) -> dict[str, float]:
+    def fitted(
+        self, train: Interactions, valid: Interactions | None, training: Training, **where: Any
+    ) -> tuple[Vectors, Curve]:
+        """The backbone's vectors; how it fared on valid is left out of the curve, for it says nothing of the whole."""
+        backbone = self.model.backbone
+        if backbone is None:
+            return {}, Curve()
+        needs = backbone.needs()
+        many, names = any(need.many for need in needs), {need.name for need in needs}
+        own: dict[str, Any] = {name: part for name, part in self.features.items() if many or name in names}
+        fitted = backbone.fit(train, valid, training, **where, **own)
+        if not isinstance(fitted.scorer, Factors):
+            raise BadSetting(
+                f"[model] weave backbone = {backbone.name}: its scores are not products of two vectors. Choose a factor model:  "
+                'backbone = { name = "lightgcn" }'
+            )
+        curve = replace(fitted.curve, value=(None,) * len(fitted.curve.epoch))
+        return {backbone.name: (fitted.scorer.fold, fitted.scorer.item)}, curve
+
+    def strands(self, train: Interactions, vectors: Vectors) -> Strands | Fibres:
+        l2, alpha = self.model.l2, self.model.alpha
+        if self.model.kept is None and len(train.items) <= MOST_ITEMS:
+            return Strands(train, self.features, l2, alpha, vectors)
+        return Fibres(train, self.features, l2, alpha, vectors, self.model.kept or KEPT)
+
+    def weights(
+        self, strands: Strands | Fibres, known: Interactions, held: Interactions, seed: int
+    ) -> dict[str, float]:
         """What each strand is multiplied with, so that those in `known` are best given what is held out."""
         x, missing = known.matrix(), held.matrix()
         asked = np.flatnonzero(np.diff(missing.indptr) > 0)
