@@ -43,10 +43,11 @@ class SplitSpec:
 @dataclass(frozen=True)
 class InputSpec:
     """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME, or a prompt
-    such as user_motives; several are joined. origin: "external" for text columns that came with the data.
+    such as user_motives; several are joined. origin: "external" for text columns that came with the data. centred: each of
+    them centred, and rows of length 1, before they are joined, so that no scale outweighs another.
 
-    For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's; through: motives by way of
-    review_motives; category: what the catalogue is of; parallel, context, budget_usd: as for `penchant enrich`.
+    For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's, in catalog.text, too; through:
+    motives by way of review_motives; category: what the catalogue is of; parallel, context, budget_usd: as for `penchant enrich`.
     """
 
     from_: tuple[str, ...]
@@ -59,6 +60,7 @@ class InputSpec:
     parallel: int = 16
     context: int | None = None
     budget_usd: float | None = None
+    centred: bool = False
 
     def __post_init__(self) -> None:
         if not self.from_:
