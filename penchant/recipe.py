@@ -105,9 +105,7 @@ class NoiseSpec:
 @dataclass(frozen=True)
 class Recipe:
     """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation.
-
-    leaky: "reproduce-paper" repeats a published leak to measure it, see leaky.py.
-    """
+    leaky: "reproduce-paper" repeats a published leak to measure it, see leaky.py."""
 
     name: str
     data: str
