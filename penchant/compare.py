@@ -268,7 +268,9 @@ def _reference(reports: Sequence[Report], names: Sequence[str], asked: str | Non
     if asked is None:
         sound = [i for i, r in enumerate(reports) if not r.leaks]
         return max(sound or range(len(reports)), key=lambda i: reports[i].metrics[metric].mean)
-    found = [i for i, (name, r) in enumerate(zip(names, reports, strict=True)) if asked in (name, r.model)]
+    found = [i for i, name in enumerate(names) if name == asked] or [
+        i for i, r in enumerate(reports) if r.model == asked
+    ]
     if len(found) != 1:
         raise UnknownId("run", asked, names, f"These runs are: {', '.join(names)}.")
     return found[0]

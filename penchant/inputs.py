@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from penchant.lm.spending import Budget
 from penchant.recipe import InputSpec, Recipe, SplitSpec
 from penchant.split import Split
 from penchant.store import Store
-from penchant.texts import Provenance, Texts
+from penchant.texts import Provenance, Texts, joined
 
 __all__ = ["asks", "check", "find", "make_input", "make_split", "open_data"]
 
@@ -151,13 +151,20 @@ def make_input(
 
     train: the part that texts about people may be written from. written: takes what language models wrote.
     """
+    if spec.items is not None and not any(source == "catalog.text" or _is_prompt(source) for source in spec.from_):
+        raise BadSetting(
+            f"[inputs] {name}: items = {spec.items!r} puts texts before the catalogue's, and {', '.join(spec.from_)} has "
+            f'none. Leave it out, or take  from = "catalog.text"'
+        )
     parts = [_one(name, source, spec, data, store, progress, train, written) for source in spec.from_]
+    if spec.centred:
+        parts = [part.centred().unit() for part in parts]
     return parts[0] if len(parts) == 1 else features.join(parts)
 
 
 def asks(spec: InputSpec) -> bool:
     """Whether an input is written by a language model."""
-    return any(_is_prompt(source) for source in spec.from_)
+    return spec.items is not None or any(_is_prompt(source) for source in spec.from_)
 
 
 def _is_prompt(source: str) -> bool:
@@ -192,24 +199,45 @@ def _one(
                 'from = "catalog.text"'
             )
         return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report, title)
+    ask = _Asking(name, spec, data, store, report, train, written)
     if _is_prompt(source):
-        how = {"category": spec.category, "items": spec.items, "through": spec.through, "title": data.name}
+        texts = ask(source, items=spec.items, through=spec.through)
+    else:
+        texts = column(name, source, spec, data)
+        if source == "catalog.text" and spec.items is not None:
+            texts = joined(ask(spec.items), texts)
+        if not texts.present.any():
+            raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
+    return encode.texts(texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Has a prompt's texts written for one input of a recipe."""
+
+    name: str
+    spec: InputSpec
+    data: Dataset
+    store: Store
+    report: Callable[[int, int], None]
+    train: Interactions | None
+    written: list[Written] | None
+
+    def __call__(self, prompt: str, **how: Any) -> Texts:
+        spec = self.spec
         if spec.lm is None:
             raise BadSetting(
-                f'[inputs] {name}: who writes {source}? Add  lm = "extractive"  (rules, no language model) or  lm = "openai:MODEL"'
+                f'[inputs] {self.name}: who writes {prompt}? Add  lm = "extractive"  (rules, no language model) or  lm = "openai:MODEL"'
             )
         settings: dict[str, Any] = {"parallel": spec.parallel}
         settings |= {} if spec.context is None else {"context": spec.context}
         settings |= {} if spec.budget_usd is None else {"budget": Budget(spec.budget_usd)}
-        model = lm.open(spec.lm, store, **settings)
-        made = enrich.write(source, train, data.catalog, model, store, _Steps(report), **how)
-        if written is not None:
-            written += [*made.stages, made]
-        return encode.texts(made.texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
-    texts = column(name, source, spec, data)
-    if not texts.present.any():
-        raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
-    return encode.texts(texts, encode.open_text(spec.encoder or "minilm"), store, report, title)
+        model = lm.open(spec.lm, self.store, **settings)
+        how |= {"category": spec.category, "title": self.data.name}
+        made = enrich.write(prompt, self.train, self.data.catalog, model, self.store, _Steps(self.report), **how)
+        if self.written is not None:
+            self.written.extend([*made.stages, made])
+        return made.texts
 
 
 def column(name: str, source: str, spec: InputSpec, data: Dataset) -> Texts:
@@ -259,4 +287,6 @@ def describe(recipe: Recipe, name: str) -> str:
     spec = recipe.inputs[name]
     by = f" by {spec.lm}" if spec.lm else ""
     encoder = f", encoder {spec.encoder}" if spec.encoder else ""
-    return " + ".join(spec.from_) + by + encoder
+    first = f"{spec.items}, then " if spec.items and "catalog.text" in spec.from_ else ""
+    centred = ", centred" if spec.centred else ""
+    return first + " + ".join(spec.from_) + centred + by + encoder

@@ -13,10 +13,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from penchant import topk
+from penchant.binding import Input, checked, print_of
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
-from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId, example
-from penchant.features import Features, align
+from penchant.errors import BadSetting, Misaligned, MissingInput, UnknownId, example
+from penchant.features import Features
 from penchant.graph import Graph
 from penchant.intake import Stock, added
 from penchant.likeness import By, alike
@@ -25,8 +26,6 @@ from penchant.split import Split
 from penchant.training import Curve, Training, Undecided, Validation, seeded
 
 __all__ = ["Model", "Need", "Recommendation", "Recommender", "settings_of"]
-
-Input = Features | Graph
 
 
 class Need(NamedTuple):
@@ -96,14 +95,16 @@ class Model(ABC):
             from penchant import train as loop
 
             parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
-            prints = [f"{name}:{_print(value)}" for name, value in sorted(bound.items())]
+            prints = [f"{name}:{print_of(value)}" for name, value in sorted(bound.items())]
             identity = digest(repr(self), repr(training), train.hash, valid.hash if valid is not None else "", *prints)
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
-        content = {name: v for name, v in bound.items() if isinstance(v, Features) and v.ids.kind == "item"}
+        given = {name: value for name, value in bound.items() if isinstance(value, Features)}
+        leaking = tuple(name for name, value in given.items() if value.source.leaking)
+        content = {name: value for name, value in given.items() if value.ids.kind == "item"}
         stock = Stock(content, len(train.items)) if content else None
         head = (self.name, settings_of(self), train.users, train.items)
-        return Recommender(*head, scorer, known, curve, parameters, stock=stock)
+        return Recommender(*head, scorer, known, curve, parameters, stock=stock, leaking=leaking)
 
     def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
         """The inputs as `build` takes them: all there, none too many, aligned with `train`, of this train part only.
@@ -134,7 +135,7 @@ class Model(ABC):
                     f"input `{name}` is vectors of {value.ids.kind}s; {self.name} takes those of {kind}s here. Name a source "
                     f"about {kind}s:  {example(name)}"
                 )
-        bound = {name: _checked(name, value, train) for name, value in inputs.items()}
+        bound = {name: checked(name, value, train) for name, value in inputs.items()}
         said = {name: value for name, value in bound.items() if name not in names and isinstance(value, Features)}
         if self.asks_for_features and not any(value.values.any() for value in said.values()):
             raise MissingInput(
@@ -151,38 +152,12 @@ def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:
     return f"{model} needs `{name}`; given: {', '.join(inputs) or 'nothing'}. Add to [inputs]:  {example(name)}"
 
 
-def _print(value: Input) -> str:
-    """Hash of an input's content; rows are those of train already."""
-    if isinstance(value, Features):
-        return value.hash
-    return digest(value.rows.kind, value.cols.kind, value.matrix.indptr, value.matrix.indices, value.matrix.data)
-
-
-def _checked(name: str, value: Input, train: Interactions) -> Input:
-    """Aligned, and of this train part or of what noise was added to: no leak, it saw nothing but what is trained on."""
-    seen = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
-    for origin in seen:
-        if origin not in (None, train.hash, train.grown_from):
-            raise Leak(
-                f"`{name}` was written from interactions {origin[:8]}, but this split's train part is {train.hash[:8]}. "
-                "Rebuild it from this split's train part:  penchant enrich ..."
-            )
-    if isinstance(value, Graph):
-        for ids in (value.rows, value.cols):
-            if ids != (train.users if ids.kind == "user" else train.items):
-                raise Misaligned(f"input `{name}`: a graph of other {ids.kind}s than these interactions. Make it anew.")
-        return value
-    try:
-        return align(value, train.users if value.ids.kind == "user" else train.items)
-    except Misaligned as error:
-        raise Misaligned(f"input `{name}`: {error}") from None
-
-
 @dataclass(frozen=True, eq=False)
 class Recommender:
     """A fitted model: its scorer, the vocabularies, and what was known of each user.
 
     known: one query per user row, in order; the default history. seen: likewise, what is not recommended again (or None).
+    leaking: inputs that have seen held-out choices, as only a leaky recipe lets them: to be measured, not to be used.
     stock: features of the items, where it was fitted with any.
     """
 
@@ -196,6 +171,7 @@ class Recommender:
     parameters: int = 0
     seen: Queries | None = None
     stock: Stock | None = None
+    leaking: tuple[str, ...] = ()
 
     def score(self, queries: Queries) -> np.ndarray:
         """(B, I) float32"""

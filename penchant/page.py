@@ -228,4 +228,4 @@ def _plots(report: Report, per_user: PerUser, audience: Audience | None) -> Mapp
         out["noise"] = plots.under_noise(report.noise)
         if report.noise.compared:
             out["left"] = plots.under_noise(report.noise, lost=True)
-    return {name: Markup(svg) for name, svg in out.items()}
+    return {name: Markup(plots.stamped(svg) if report.leaks else svg) for name, svg in out.items()}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["by_history", "chosen", "loss", "spread", "tail", "under_noise", "validation"]
+__all__ = ["by_history", "chosen", "loss", "spread", "stamped", "tail", "under_noise", "validation"]
 
 # Stand-ins: colours nobody would draw with, and the variable of templates/base.html that takes each one's place.
 INK, MUTED, LINE, ACCENT, SECOND = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
@@ -170,6 +170,12 @@ def under_noise(noise: Noise, lost: bool = False) -> str:
             handlelength=1.4,
         )
     return out[0]
+
+
+def stamped(svg: str) -> str:
+    """A plot of a run that leaks says so itself, wherever it is copied to; nothing stays nothing."""
+    text = f'<text x="{WIDTH - 6}" y="14" text-anchor="end" style="font-size: 12px; fill: var(--second)">leaking</text>'
+    return svg.replace("</svg>", f"{text}</svg>")
 
 
 @contextmanager

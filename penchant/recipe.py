@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import FiniteFloat, NonNegativeInt
 
-from penchant import metrics, misread
+from penchant import leaky, metrics, misread
 from penchant.errors import BadRecipe, BadSetting, MissingFile, UnknownKey, near
 from penchant.model import Model
 from penchant.models import by_name
@@ -43,10 +43,11 @@ class SplitSpec:
 @dataclass(frozen=True)
 class InputSpec:
     """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME, or a prompt
-    such as user_motives; several are joined. origin: "external" for text columns that came with the data.
+    such as user_motives; several are joined. origin: "external" for text columns that came with the data. centred: each of
+    them centred, and rows of length 1, before they are joined, so that no scale outweighs another.
 
-    For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's; through: motives by way of
-    review_motives; category: what the catalogue is of; parallel, context, budget_usd: as for `penchant enrich`.
+    For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's, in catalog.text, too; through:
+    motives by way of review_motives; category: what the catalogue is of; parallel, context, budget_usd: as for `penchant enrich`.
     """
 
     from_: tuple[str, ...]
@@ -59,6 +60,7 @@ class InputSpec:
     parallel: int = 16
     context: int | None = None
     budget_usd: float | None = None
+    centred: bool = False
 
     def __post_init__(self) -> None:
         if not self.from_:
@@ -102,7 +104,8 @@ class NoiseSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation."""
+    """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation.
+    leaky: "reproduce-paper" repeats a published leak to measure it, see leaky.py."""
 
     name: str
     data: str
@@ -118,8 +121,12 @@ class Recipe:
     search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     claim: Mapping[str, ClaimSpec] = field(default_factory=dict)
     noise: NoiseSpec | None = None
+    leaky: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
     """The TOML as read, with what was set on the command line."""
+
+    def __post_init__(self) -> None:
+        leaky.check(self.leaky, self.model.name, self.inputs, self.search, self.noise)
 
     def with_settings(self, chosen: Mapping[str, Any]) -> Recipe:
         """This recipe with some "section.key" replaced and no search."""
@@ -140,7 +147,9 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
     except ValueError as error:  # of UTF-8 or of TOML
         raise BadRecipe(f"{path} is not valid TOML: {error}") from None
     for item in sets:
-        put(raw, *_setting(item))
+        at, value = _setting(item)
+        leaky.refuse_set(at)
+        put(raw, at, value)
     try:
         return parse(raw, path.stem)
     except UnknownKey as error:
@@ -190,6 +199,7 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
         search=_search(table("[search]", raw.get("search", {})), raw),
         claim={m: _claim(m, value, task) for m, value in table("[claim]", raw.get("claim", {})).items()},
         noise=_noise(raw["noise"], () if raw.get("search") else (model,), split) if "noise" in raw else None,
+        leaky=typed("leaky", str | None, raw.get("leaky")),
         raw=raw,
     )
 

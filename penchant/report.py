@@ -159,7 +159,7 @@ class Report:
 
     epochs and parameters: of the kept model. best_seed: the seed that was best on validation, whose model and top
     lists are kept. notes: what was accepted and counted on the way. curve: every epoch of every seed. noise: what became
-    of the numbers with random choices in train; none of it is in the other fields.
+    of the numbers with random choices in train; none of it is in the other fields. leaky: which leak was repeated on purpose.
     """
 
     model: str
@@ -183,6 +183,7 @@ class Report:
     notes: Mapping[str, int] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     noise: Noise | None = None
+    leaky: str | None = None
 
     @property
     def main(self) -> str:
@@ -199,7 +200,7 @@ class Report:
     @property
     def leaks(self) -> bool:
         """Whether an input is known to have seen held-out choices, so that the numbers prove nothing."""
-        return any(given.leaking for given in self.inputs.values())
+        return self.leaky is not None or any(given.leaking for given in self.inputs.values())
 
     @property
     def marks(self) -> tuple[str, ...]:

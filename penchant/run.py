@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from penchant import drives_file, metrics, noise, runs, saved, sayings
+from penchant import drives_file, leaky, metrics, noise, runs, saved, sayings
 from penchant import inputs as making
 from penchant.cards import reference
 from penchant.chosen import settled, with_choice
@@ -61,7 +61,10 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     making.check(recipe, split)
     if not len(split.valid):
         watch.stage("the valid part is empty: nothing is chosen, every epoch is trained")
-    made, written = _inputs(recipe, tuple(recipe.inputs), data, store, split.train, watch)
+    read = leaky.everything(split) if recipe.leaky else split.train
+    made, written = _inputs(recipe, tuple(recipe.inputs), data, store, read, watch)
+    if recipe.leaky:
+        made = leaky.admitted(made, split.train)
     own = {name: made[name] for name in noise.inputs_of(recipe)}
     recipe.model.bind(split.train, dict(own))  # a missing input is found here, not after a search
     noise.check(recipe, split, made)
@@ -115,7 +118,7 @@ def run(
     if trials and done[0].curve.epoch:  # trained in the search: counted there
         spent -= done[0].train_seconds
     best = int(np.argmax([-np.inf if seed.valid is None else seed.valid for seed in done]))
-    kept = saved.read(out / "seeds" / str(recipe.seeds[best]) / "model")
+    kept = saved.read(out / "seeds" / str(recipe.seeds[best]) / "model", leaking=recipe.leaky is not None)
     saved.write(kept, out / "model")
     per_user = PerUser(
         tuple(ready.split.users.keys[u] for u in done[0].users),
@@ -148,6 +151,7 @@ def final(
     are used. Raises MissingFile when that run is not finished.
     """
     watch = watch or Silent()
+    leaky.refuse_final(recipe.leaky)
     if source is not None and not (source / "report.json").exists():
         raise MissingFile(
             f"--final takes its settings and epochs from a finished run, and {source} holds none. First:  penchant run "
@@ -239,7 +243,11 @@ def _report(
         best_seed=recipe.seeds[best],
         settings=settings_of(recipe.model),
         training={k: v for k, v in vars(recipe.training).items() if k != "seed"},
-        inputs={n: Input(making.describe(recipe, n), reference(f), f.source.external) for n, f in ready.inputs.items()},
+        inputs={
+            n: Input(making.describe(recipe, n), reference(f), f.source.external, f.source.leaking)
+            for n, f in ready.inputs.items()
+        },
+        leaky=recipe.leaky,
         notes=dict(ready.data.notes),
         curve=tuple(
             Point(s.seed, e, loss, v)

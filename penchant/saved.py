@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from penchant.data import Ids, Queries
-from penchant.errors import BadModel, BadSetting, MissingFile, some
+from penchant.errors import BadModel, BadSetting, Leak, MissingFile, some
 from penchant.features import Features
 from penchant.intake import Intake, Stock
 from penchant.intakes import INTAKES
@@ -64,6 +64,7 @@ def write(rec: Recommender, folder: Path) -> None:
         "settings": rec.settings,
         "scorer": rec.scorer.kind,
         "parameters": rec.parameters,
+        "leaking": rec.leaking,
         "curve": rec.curve.rows(),
         "sha256": {name: _sha(partial / name) for name in FILES[:2]},
     }
@@ -78,10 +79,11 @@ def write(rec: Recommender, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read(folder: Path | str, again: str = "") -> Recommender:
-    """The recommender saved in `folder`. Raises MissingFile, or BadModel when damaged or from a newer version.
+def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommender:
+    """The recommender saved in `folder`. Raises MissingFile; BadModel when damaged or from a newer version; Leak for a model
+    of a leaky run, which nobody may be served with.
 
-    again: the command that makes it anew, for the messages.
+    again: the command that makes it anew, for the messages. leaking: have that one, too; for those who measure it.
     """
     folder = Path(folder)
     train, again = again or "penchant run RECIPE.toml --out DIR", again or "penchant run RECIPE.toml --out DIR --fresh"
@@ -113,14 +115,20 @@ def read(folder: Path | str, again: str = "") -> Recommender:
         seen = None
         if "seen/starts" in arrays:
             seen = Queries(np.arange(len(users)), arrays["seen/starts"], arrays["seen/items"])
+        told = tuple(map(str, head.get("leaking", ())))
+        if told and not leaking:
+            raise Leak(
+                f"the model in {folder} leaks: it was fitted with `{told[0]}` written from held-out choices, to measure what that "
+                "adds. It recommends to nobody. Run the honest twin of its recipe, without `leaky`:  penchant run RECIPE.toml"
+            )
         stock = None
         if "stock" in head:
             stock, intake = _read_stock(head["stock"], items, load_file(folder / FILES[3]))
             scorer = scorer if intake is None else replace(scorer, intake=intake)  # type: ignore[type-var]
         return Recommender(
-            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen, stock
+            head["model"], head["settings"], users, items, scorer, known, curve, head["parameters"], seen, stock, told
         )
-    except BadModel:
+    except (BadModel, Leak):
         raise
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again:  {again}") from None

@@ -12,7 +12,7 @@ from rich.text import Text
 from penchant import screen
 from penchant.answers import print_facts
 from penchant.calls import Call
-from penchant.cards import Card
+from penchant.cards import Card, provenance_of
 from penchant.difference import Difference, Piece, shortened, wordwise
 from penchant.errors import some
 from penchant.gallery import cut, said
@@ -80,6 +80,7 @@ def card(kept: Card, shelf: Shelf) -> None:
         if name not in ("gaps", "texts")
     }
     facts |= {"cost": f"${kept['cost_usd']:.4f}", "interactions": kept["interactions"] or "none seen"}
+    facts |= {"leaking": "has seen held-out choices; for measuring a leak alone"} if _leaks(kept) else {}
     facts |= {"hash": kept["hash"], "created": kept["created"]}
     print_facts(facts, False)
     width = max(len(name) for name in facts)
@@ -94,7 +95,16 @@ def card(kept: Card, shelf: Shelf) -> None:
 def plain_card(kept: Card, shelf: Shelf) -> dict[str, Any]:
     parents: list[dict[str, Any]] = [_plain(c) | {"stored": True} for c in shelf.built_from(kept)]
     parents += [{"ref": name, "stored": False} for name in kept["parents"] if name not in shelf.by_name]
-    return {**kept, "built_from": parents, "built_into": [_plain(c) for c in shelf.built_into(kept)]}
+    return {
+        **kept,
+        "leaking": _leaks(kept),
+        "built_from": parents,
+        "built_into": [_plain(c) for c in shelf.built_into(kept)],
+    }
+
+
+def _leaks(kept: Card) -> bool:
+    return provenance_of(kept).leaking
 
 
 def _plain(kept: Card) -> dict[str, Any]:
@@ -102,7 +112,8 @@ def _plain(kept: Card) -> dict[str, Any]:
 
 
 def _named(kept: Card) -> str:
-    return f"{kept['title']}, {kept['made_by']}" if kept["title"] else kept["made_by"]
+    leaks = ", leaking" if _leaks(kept) else ""
+    return (f"{kept['title']}, {kept['made_by']}" if kept["title"] else kept["made_by"]) + leaks
 
 
 # ---- texts

@@ -8,9 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from penchant.data import Ids, digest
-from penchant.errors import Misaligned
+from penchant.errors import Leak, Misaligned
 
-__all__ = ["Provenance", "Texts"]
+__all__ = ["LEAKING", "Provenance", "Texts", "joined"]
+
+LEAKING = "leaking:"  # before the hash of interactions with held-out choices among them, see leaky.py
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Provenance:
     @property
     def external(self) -> bool:
         return self.made_by.startswith("external")
+
+    @property
+    def leaking(self) -> bool:
+        """Whether held-out choices were among those it was written from, on purpose."""
+        return (self.interactions or "").startswith(LEAKING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +62,24 @@ class Texts:
     @cached_property
     def hash(self) -> str:
         return digest(self.ids.print, *("\0" if v is None else v for v in self.values))
+
+
+def joined(first: Texts, then: Texts) -> Texts:
+    """One text each in the rows of `then`: what `first` says, then `then`; a gap in one leaves the other alone.
+
+    What either was written from is carried over. Raises Misaligned when one is of users and one of items, Leak when they
+    were written from different interactions.
+    """
+    if first.ids.kind != then.ids.kind:
+        raise Misaligned(f"texts of {first.ids.kind}s cannot stand before texts of {then.ids.kind}s")
+    origins = {first.source.interactions, then.source.interactions} - {None}
+    if len(origins) > 1:
+        raise Leak(
+            f"texts written from different interactions ({', '.join(o[:8] for o in sorted(map(str, origins)))}) were joined"
+        )
+    said = dict(zip(first.ids.keys, first.values, strict=True))
+    pairs = ((said.get(key), text) for key, text in zip(then.ids.keys, then.values, strict=True))
+    values = tuple(" ".join(part for part in pair if part) or None for pair in pairs)
+    made_by = "external:joined" if first.source.external or then.source.external else "joined"
+    cost = first.source.cost_usd + then.source.cost_usd
+    return Texts(then.ids, values, Provenance(made_by, (first.hash, then.hash), next(iter(origins), None), cost))

@@ -31,7 +31,10 @@ NET = '{ name = "lightgcn", dim = 32 }'
 
 
 def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
-    """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere."""
+    """A dataclass from a TOML table, values checked against its fields, less the `hidden`. also: keys read elsewhere.
+
+    A class whose settings may be lower than is usual says so in `least`.
+    """
     raw = table(where, raw)
     hints = typing.get_type_hints(cls)
     names = {f.name.rstrip("_"): f for f in fields(cls) if f.name not in hidden}
@@ -44,7 +47,7 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             raise BadRecipe(f"{where} lacks `{name}`{example}")
     values = {}
     for key, value in raw.items():
-        f, least = names[key], int(key in COUNTS)
+        f, least = names[key], getattr(cls, "least", {}).get(key, int(key in COUNTS))
         if isinstance(value, int | float) and not least <= value < math.inf:
             raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
         if value == 0 and key.split("_")[0] == "temperature":

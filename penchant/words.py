@@ -152,8 +152,8 @@ def labels(reports: Sequence[Report]) -> tuple[str, ...]:
     given = [{name: i.ref or i.description for name, i in r.inputs.items()} for r in reports]
     names = []
     for report, own, inputs in zip(reports, settings, given, strict=True):
-        twins = [i for i, other in enumerate(reports) if other.model == report.model]
-        name = report.model
+        twins = [i for i, other in enumerate(reports) if (other.model, other.leaky) == (report.model, report.leaky)]
+        name = f"{report.model} (leaky)" if report.leaky else report.model
         if any(given[i] != inputs for i in twins):
             name += "".join(f" + {key}" for key in inputs)
             twins = [i for i in twins if set(given[i]) == set(inputs)]

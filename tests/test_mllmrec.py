@@ -21,6 +21,7 @@ from penchant.graph import Graph, jaccard, knn, normalise
 from penchant.models.mllmrec import Mllmrec, MllmrecNet, joined
 from penchant.ranking import Task, evaluate
 from penchant.reasons import explain
+from penchant.recipe import parse
 from penchant.split import Split
 from penchant.texts import Provenance
 from penchant.towers import Towers
@@ -228,6 +229,18 @@ def test_the_shares_of_a_hand_made_audience() -> None:
     one = refined(Mllmrec(neighbours=0, neighbours_jaccard=1), train, texts).matrix.toarray()
     assert one[0] == pytest.approx([0, 2 / 3 / np.sqrt(2 / 3), 0, 0], abs=1e-6), "a tie goes to the lower row"
     assert one[1] == pytest.approx([0, 0, 1, 0], abs=1e-6)
+
+
+def test_a_recipe_can_leave_either_part_of_the_graph_out() -> None:
+    for given in ({"neighbours": 0}, {"neighbours_jaccard": 0}, {"threshold": -1}, {"threshold": 1.01}, {"layers": 0}):
+        raw = {
+            "data": "shop",
+            "inputs": {"item_texts": {"from": "catalog.text"}},
+            "model": {"name": "mllmrec", **given},
+        }
+        assert parse(raw, "mine").model == replace(Mllmrec(), **given)
+    with pytest.raises(BadSetting, match=r"neighbours = -1 must be 0 or more"):
+        parse({"data": "shop", "model": {"name": "mllmrec", "neighbours": -1}}, "mine")
 
 
 def test_without_layers_texts_are_read_as_they_are(small: Interactions) -> None:

@@ -31,7 +31,7 @@ from penchant.models.bm3 import Bm3
 from penchant.models.ease import Ease
 from penchant.models.freedom import Freedom
 from penchant.models.lirdrec import Lirdrec
-from penchant.models.mllmrec import Mllmrec, refined
+from penchant.models.mllmrec import Mllmrec, joined
 from penchant.models.vbpr import Vbpr
 from penchant.models.weave import MOST_FEATURES, Weave
 from penchant.ranking import Task, evaluate
@@ -282,8 +282,8 @@ def test_thresholds_beyond_any_cosine(turned: Features, world: World) -> None:
             cosine = turned.values.astype(np.float64) @ turned.values[i]
             near |= {(i, j) for j in sorted(np.flatnonzero(turned.present), key=lambda j: -cosine[j])[:k]}
     model = Mllmrec(neighbours=k, neighbours_jaccard=k)
-    assert edges(refined(replace(model, threshold=1.1), world.train, turned)) == together
-    assert edges(refined(replace(model, threshold=-1), world.train, turned)) == together | near
+    assert edges(joined(replace(model, threshold=1.1), world.train, turned)) == together
+    assert edges(joined(replace(model, threshold=-1), world.train, turned)) == together | near
     every_pair = knn(turned, n)
     assert every_pair.matrix.data.min() < -0.99, "and cosines do go down to -1"
     assert denoise(every_pair, -1).edges == every_pair.edges == 40 * 39 + 0 * n

@@ -67,6 +67,7 @@ class Mllmrec(Model):
     l2: float = 0.0
     negatives: int = 1
     name: ClassVar[str] = "mllmrec"
+    least: ClassVar[dict[str, int]] = {"neighbours": 0, "threshold": -1}  # in a recipe
 
     def build(self, train: Interactions, item_texts: Features, user_preferences: Features | None = None) -> MllmrecNet:
         for name in ("neighbours", "neighbours_jaccard", "layers", "gcn_layers"):
