@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def main() -> None:
         draw(rows, asked.svg)
 
 
-def draw(rows: list[dict], file: Path) -> None:  # type: ignore[type-arg]
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")

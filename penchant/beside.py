@@ -16,7 +16,7 @@ __all__ = ["Beside"]
 class Beside(nn.Module):
     """The fixed score weight * v_u . w_i.
 
-    w: texts about items, `whitened`. v_u = sum_j w_j / sqrt(n) over the n items j that u chose in train, which `fold_in` does for a stranger, too.
+    w: texts about items, `whitened`. v_u = sum_j w_j / sqrt(n) over the n items j that u chose in train, which `scorers.turn` does for a stranger, too.
     An item without a text is a row of zeros: nothing is added to its scores. Texts about users have no part in it: they
     may be written from the very choice that is to be predicted.
 

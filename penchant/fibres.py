@@ -19,9 +19,9 @@ import numpy as np
 from scipy import sparse
 
 from penchant.data import Interactions
-from penchant.features import Features, whitened
+from penchant.features import Features
 from penchant.graph import best
-from penchant.strands import GATES, RANKS, ease, largest, power
+from penchant.strands import GATES, RANKS, Pairs, content, ease, even_l2, largest, low, power
 from penchant.thin import Thin
 
 __all__ = ["Fibres"]
@@ -44,7 +44,7 @@ class Fibres:
         features: Mapping[str, Features],
         l2: tuple[float, ...],
         alpha: float,
-        factors: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        factors: Pairs,
         kept: int,
     ) -> None:
         x = train.matrix()
@@ -58,26 +58,19 @@ class Fibres:
         kinds: Kinds = {f"ease {value:g}": (plain, value, []) for value in l2}
         if f:
             kinds["ease features"] = (plain, l2[0], [alpha * rows for rows in f.values()])
-        kinds["ease even"] = (evened, 100 * max(float(evened.diagonal().mean()), 1e-12), [])
+        kinds["ease even"] = (evened, even_l2(evened), [])
         self.tables = _eases(kinds, plain, blocks, kept)  # csr (I, I) each
         s = (half.T @ half).tocsr()
         s.setdiag(0)
         s.eliminate_zeros()
-        first = strongest(s, 2 * kept)
-        second = _squared(first, kept)
-        first = strongest(first, kept)
-        for steps, step in enumerate((first, second), 1):
+        one = strongest(s, 2 * kept)
+        for steps, step in enumerate((strongest(one, kept), _squared(one, kept)), 1):
             for a, o in GATES:
                 gated = sparse.diags(power(often, -a)) @ step @ sparse.diags(power(often, o))
                 self.tables[f"walk {steps} ({a:g}, {o:g})"] = gated.tocsr()
-        left, right = power(often, -0.25)[:, None] * v, power(often, 0.5)[:, None] * v
-        self.products = {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
-        for k in (2, 4):
-            self.products[f"slow {k}"] = (power(often, -0.5)[:, None] * v * e**k, right)
-        for name, rows in f.items():
-            w = whitened(features[name])
-            self.products |= {name: (w, w), f"{name} as is": (rows, rows)}
-        self.products |= {f"model {name}": pair for name, pair in factors.items()}
+        first, last = power(often, -0.5)[:, None] * v, power(often, 0.5)[:, None] * v
+        slow = {f"slow {k}": (first * e**k, last) for k in (2, 4)}
+        self.products = low(v, often) | slow | content(features, factors)
         self.names = (*self.tables, *self.products)
 
     def scores(self, x: sparse.csr_matrix) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -44,7 +45,13 @@ class Stock:
         """The same as rows of length 1; gaps, and what is no different from the mean, are 0. (n, D)"""
         return self.centred(name, asked).unit().values
 
+    @cached_property
+    def units(self) -> tuple[np.ndarray, ...]:
+        """Of all items in each modality, as `unit`. (I, D) each"""
+        return tuple(self.unit(name, part) for name, part in self.features.items())
 
+
+@dataclass(frozen=True, eq=False)
 class Intake(ABC):
     """How a model makes of an item's features what its scorer holds of an item. A dataclass of arrays, numbers, and arrays by
     name.
@@ -62,7 +69,7 @@ class Intake(ABC):
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything there is to save."""
         found: dict[str, np.ndarray] = {}
-        for f in fields(self):  # type: ignore[arg-type]
+        for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, Mapping):
                 found |= {f"{f.name}/{name}": np.asarray(part) for name, part in value.items()}
@@ -73,12 +80,12 @@ class Intake(ABC):
     @classmethod
     def of(cls, arrays: Arrays) -> Self:
         """What `arrays` came from."""
-        found: dict[str, object] = {f.name: {} for f in fields(cls)}  # type: ignore[arg-type]
+        found: dict[str, Any] = {f.name: {} for f in fields(cls)}
         for name, value in arrays.items():
             head, named, part = name.partition("/")
             plain = value if value.ndim else value.item()
             if named:
-                found[head][part] = plain  # type: ignore[index]
+                found[head][part] = plain
             else:
                 found[head] = plain
         return cls(**found)

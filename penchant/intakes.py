@@ -49,12 +49,12 @@ class Linear(Intake):
         weights = np.zeros((old + count, old + count), np.float32)
         weights[: len(scorer.weights), : len(scorer.weights)] = scorer.weights
         columns, across = np.zeros((old, count)), np.zeros((count, count))
-        solved, a, between = np.zeros((old, count)), np.zeros((old, count)), self.l2 * np.eye(count)
+        regressed, a, between = np.zeros((old, count)), np.zeros((old, count)), self.l2 * np.eye(count)
         for name, part in stock.features.items():
             f = stock.unit(name, part)
             f, u = f[:old], np.concatenate([f[old:], stock.unit(name, new[name])])  # (I, D), (n, D)
             if self.ease:
-                solved += self.inverse[name] @ u.T
+                regressed += self.inverse[name] @ u.T
                 a += self.alpha**2 * (f @ u.T)
                 between += self.alpha**2 * (u @ u.T)
             if name in self.as_is:
@@ -67,10 +67,10 @@ class Linear(Intake):
                 across += self.white[name] * (v @ v.T)
         lines = columns.T.copy()
         if self.ease:
-            schur = between - a.T @ solved  # what is left of the new items once the old ones are held fixed
+            schur = between - a.T @ regressed  # what is left of the new items once the old ones are held fixed
             left = np.diagonal(schur)[:, None]
-            columns += self.ease * solved
-            lines += self.ease * (solved.T / left) / (self.pivot + solved.T**2 / left)
+            columns += self.ease * regressed
+            lines += self.ease * (regressed.T / left) / (self.pivot + regressed.T**2 / left)
             across += self.ease * np.where(np.eye(count), 0, schur / left)
         weights[:old, old:], weights[old:, :old], weights[old:, old:] = columns, lines, across
         return replace(scorer, weights=weights)

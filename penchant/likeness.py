@@ -74,4 +74,4 @@ def _units(model: str, stock: Stock | None) -> tuple[np.ndarray, ...]:
             f'this {model} keeps no features of items, so it knows none by content. Ask by="behaviour", or fit it with features '
             'of items:  [inputs]  text = { from = "catalog.text", encoder = "minilm" }'
         )
-    return tuple(stock.unit(name, part) for name, part in stock.features.items())
+    return stock.units

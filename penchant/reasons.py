@@ -2,7 +2,7 @@
 
 A reason is read off the scorer itself. A linear scorer's score is the sum of what each choice adds, so shares are exact.
 Learned factors have no such sum: there the choices are ordered by their part in the linear reading of the history
-(scorers.fold_in), and the sentence speaks of nearness, not of shares.
+(scorers.turn), and the sentence speaks of nearness, not of shares.
 """
 
 from __future__ import annotations

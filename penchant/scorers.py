@@ -21,7 +21,7 @@ from penchant.interests import interests
 if TYPE_CHECKING:
     from penchant.intake import Intake
 
-__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Nearest", "Popularity", "Scorer", "fold_in", "turn"]
+__all__ = ["Arrays", "Factors", "ItemToItem", "Motivated", "Nearest", "Popularity", "Scorer", "turn"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -123,7 +123,7 @@ class ItemToItem(Scorer):
 class Factors(Scorer):
     """score = user . item + bias.
 
-    user: (U, d); item: (I, d); bias: (I,); fold: (I, d), see `fold_in`: a stranger's vector is the sum of her items'
+    user: (U, d); item: (I, d); bias: (I,); fold: (I, d), see `turn`: a stranger's vector is the sum of her items'
     rows of `fold` over the square root of their number. trained: (U,) bool, False for users without a choice in train,
     whose vector was never moved: they are strangers too.
     """
@@ -277,11 +277,6 @@ class Nearest(Scorer):
 
 def _squares(x: np.ndarray) -> np.ndarray:
     return np.square(x).sum(axis=-1)
-
-
-def fold_in(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:
-    """Item rows whose sum over a history, divided by the root of its length, best gives back trained users: V W. (I, d)"""
-    return (item.astype(np.float64) @ turn(user, item, history, ridge)).astype(np.float32)
 
 
 def turn(user: np.ndarray, item: np.ndarray, history: sparse.csr_matrix, ridge: float = 1e-3) -> np.ndarray:

@@ -24,11 +24,26 @@ from scipy.linalg import blas, lapack
 
 from penchant.data import Interactions
 from penchant.errors import BadSetting
-from penchant.features import Features, whitening
+from penchant.features import Features, whitened, whitening
 from penchant.intakes import Linear, solved
 from penchant.scorers import ItemToItem
 
-__all__ = ["GATES", "RANKS", "Strands", "ease", "ease_and_pivot", "largest", "power"]
+__all__ = [
+    "GATES",
+    "RANKS",
+    "Pairs",
+    "Strands",
+    "content",
+    "ease",
+    "ease_and_pivot",
+    "even_l2",
+    "largest",
+    "low",
+    "power",
+]
+
+Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Products B = first second', (I, r) each, by name."""
 
 RANKS = (32, 64, 128, 256)
 GATES = ((0.25, 0.5), (0.5, 0.0))  # a and o of walks
@@ -46,7 +61,7 @@ class Strands:
         features: Mapping[str, Features],
         l2: tuple[float, ...],
         alpha: float,
-        factors: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+        factors: Pairs | None = None,
     ) -> None:
         x = train.matrix()
         people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=len(train.items))
@@ -59,7 +74,7 @@ class Strands:
         if f:
             under = (alpha * part for part in f.values())
             self.tables["ease features"], self.pivot = ease_and_pivot(plain, l2[0], under)
-        self.tables["ease even"] = ease(evened, 100 * max(float(evened.diagonal().mean()), 1e-12))
+        self.tables["ease even"] = ease(evened, even_l2(evened))
         half = sparse.diags(power(often, -0.5))
         s = (half @ evened @ half).toarray()
         v, _ = largest(lambda q: s @ q, len(s), max(RANKS))  # (I, R)
@@ -70,13 +85,7 @@ class Strands:
         for steps, walk in enumerate((s, two, two @ s), 1):
             self.walks |= {f"walk {steps} ({a:g}, {o:g})": (walk, a, o) for a, o in GATES}
         self.often = often
-        left, right = power(often, -0.25)[:, None] * v, power(often, 0.5)[:, None] * v
-        # B = first second', (I, r) each
-        self.products = {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
-        for name, rows in f.items():
-            w = (features[name].centred().values @ self.whitening[name]).astype(np.float32)
-            self.products |= {name: (w, w), f"{name} as is": (rows, rows)}
-        self.products |= {f"model {name}": pair for name, pair in (factors or {}).items()}
+        self.products = low(v, often) | content(features, factors or {})
         self.names = (*self.tables, *self.walks, *self.products)
 
     def scores(self, x: sparse.csr_matrix) -> np.ndarray:
@@ -110,6 +119,26 @@ class Strands:
         inverse = {name: self.alpha**2 * solved(b, self.pivot, part) for name, part in self.f.items()}
         as_is, white = ({name: np.asarray(w[f"{name}{end}"]) for name in self.f} for end in (" as is", ""))
         return Linear(w["ease features"], self.alpha, self.l2, self.pivot, inverse, as_is, white, self.whitening)
+
+
+def low(v: np.ndarray, often: np.ndarray) -> Pairs:
+    """Low-pass filters of each rank in RANKS that there is."""
+    left, right = power(often, -0.25)[:, None] * v, power(often, 0.5)[:, None] * v
+    return {f"low {r}": (left[:, :r], right[:, :r]) for r in RANKS if r <= v.shape[1]}
+
+
+def content(features: Mapping[str, Features], factors: Pairs) -> Pairs:
+    """What features and factor models say."""
+    found: Pairs = {}
+    for name, part in features.items():
+        w, rows = whitened(part), part.centred().unit().values
+        found |= {name: (w, w), f"{name} as is": (rows, rows)}
+    return found | {f"model {name}": pair for name, pair in factors.items()}
+
+
+def even_l2(evened: sparse.csr_matrix) -> float:
+    """Of `ease even`: a hundred times what an item has on the diagonal."""
+    return 100 * max(float(evened.diagonal().mean()), 1e-12)
 
 
 def power(count: np.ndarray, exponent: float) -> np.ndarray:

@@ -53,6 +53,21 @@ def test_misuse_is_an_object_too(words: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_warning_of_ours_is_a_sentence_and_others_are_pythons() -> None:
+    code = (
+        "import warnings; from penchant.entry import guarded; from penchant.errors import Approximate\n"
+        "def app(standalone_mode):\n"
+        "    warnings.warn('too many items; kept = 100', Approximate)\n"
+        "    warnings.warn('something else', UserWarning)\n"
+        "guarded(app)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    ours, *others = done.stderr.splitlines()
+    assert ours == "penchant: too many items; kept = 100"
+    assert "UserWarning: something else" in others[0]
+
+
 def test_a_full_standard_error_does_not_hide_the_object() -> None:
     done = shell("penchant rn --json 2> /dev/full")
     assert done.returncode == 2

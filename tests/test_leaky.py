@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -290,7 +291,7 @@ def test_every_report_and_plot_says_that_it_leaks(pair: dict[str, Path]) -> None
 
 
 def printed(shown: Any) -> str:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(shown)
     return re.sub(r"\s+", " ", console.export_text())
 

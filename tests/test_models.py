@@ -22,7 +22,7 @@ from penchant.models.item_knn import ItemKnn
 from penchant.models.lightgcn import LightGcn, LightGcnNet
 from penchant.models.popular import Popular
 from penchant.models.vbpr import Vbpr, VbprNet
-from penchant.scorers import Factors, fold_in
+from penchant.scorers import Factors, turn
 from penchant.texts import Provenance
 
 
@@ -386,7 +386,7 @@ def test_fold_in_gives_back_users_who_are_sums_of_their_items() -> None:
     x = dense(train)
     length = np.maximum(x.sum(axis=1, keepdims=True), 1)
     user = (x @ item) / np.sqrt(length) @ w
-    fold = fold_in(user.astype(np.float32), item.astype(np.float32), train.matrix(), ridge=1e-9)
+    fold = item @ turn(user.astype(np.float32), item.astype(np.float32), train.matrix(), ridge=1e-9)
     scorer = Factors(user.astype(np.float32), item.astype(np.float32), np.zeros(20, np.float32), fold)
     histories = [np.flatnonzero(row) for row in x]
     strangers = scorer.score(Queries.of(np.full(60, -1), histories))

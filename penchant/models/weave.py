@@ -23,18 +23,14 @@ from penchant.features import Features
 from penchant.fibres import Fibres
 from penchant.model import Model
 from penchant.scorers import Factors, Scorer
-from penchant.strands import Strands
+from penchant.strands import Pairs, Strands
 from penchant.training import Curve, Training, Undecided, Validation
 from penchant.woven import FEW, chosen, rivals
 
 __all__ = ["Weave"]
 
-Vectors = dict[str, tuple[np.ndarray, np.ndarray]]
-
 KEPT = 100
-MOST_FEATURES = (
-    16  # two strands each; what competes for 5,000 users takes up to 2.6 GB, and each weight is tried in turn
-)
+MOST_FEATURES = 16  # two strands each; what competes for 5,000 users takes up to 2.6 GB
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
 
@@ -114,7 +110,7 @@ class Loom(Undecided):
 
     def fitted(
         self, train: Interactions, valid: Interactions | None, training: Training, **where: Any
-    ) -> tuple[Vectors, Curve]:
+    ) -> tuple[Pairs, Curve]:
         """The backbone's vectors; how it fared on valid is left out of the curve, for it says nothing of the whole."""
         backbone = self.model.backbone
         if backbone is None:
@@ -131,7 +127,7 @@ class Loom(Undecided):
         curve = replace(fitted.curve, value=(None,) * len(fitted.curve.epoch))
         return {backbone.name: (fitted.scorer.fold, fitted.scorer.item)}, curve
 
-    def strands(self, train: Interactions, vectors: Vectors) -> Strands | Fibres:
+    def strands(self, train: Interactions, vectors: Pairs) -> Strands | Fibres:
         l2, alpha = self.model.l2, self.model.alpha
         if self.model.kept is None and len(train.items) <= MOST_ITEMS:
             return Strands(train, self.features, l2, alpha, vectors)
