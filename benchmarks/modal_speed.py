@@ -39,9 +39,10 @@ from penchant.batches import Pairs, Triples
 from penchant.data import Ids, Interactions
 from penchant.errors import MissingFile
 from penchant.features import Features
+from penchant.graph import normalise
 from penchant.modal import ItemGraph
 from penchant.models.freedom import Freedom, FreedomNet
-from penchant.models.mllmrec import Mllmrec, MllmrecNet, refined
+from penchant.models.mllmrec import Mllmrec, MllmrecNet, joined
 from penchant.nn import Embedded, factors
 from penchant.scorers import Scorer
 from penchant.store import Store
@@ -94,7 +95,7 @@ class PlainMllmrec(nn.Module):
 
     def __init__(self, model: Mllmrec, train: Interactions, items: Features, users: Features, like: MllmrecNet) -> None:
         super().__init__()
-        self.pairs, graph = Pairs(train), refined(model, train, items).matrix.tocoo()
+        self.pairs, graph = Pairs(train), normalise(joined(model, train, items), degree="row").matrix.tocoo()
         index = [torch.from_numpy(a) for a in (graph.row, graph.col, graph.data)]
         self.graph = coo(*index, len(train.items))
         self.x, self.t, self.layers = torch.from_numpy(items.values), torch.from_numpy(users.values), model.layers
@@ -340,7 +341,8 @@ def made(n: int, kind: str) -> None:
     train, items = shelf(n)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     started = time.perf_counter()
-    edges = refined(Mllmrec(), train, items).edges if kind == "ours" else dense(Mllmrec(), train, items)
+    ours = kind == "ours"
+    edges = normalise(joined(Mllmrec(), train, items), degree="row").edges if ours else dense(Mllmrec(), train, items)
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(

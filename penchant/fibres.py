@@ -94,8 +94,10 @@ class Fibres:
 def strongest(matrix: sparse.csr_matrix, kept: int) -> sparse.csr_matrix:
     """Of each row the `kept` largest entries, of equals those that come first. Entries lie above 0 and at most at 1."""
     row, starts = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), [0]
+    rows = 1 << 33 - matrix.shape[1].bit_length()  # more do not go into `best`'s integers
     while starts[-1] < matrix.shape[0]:
         most = int(np.searchsorted(matrix.indptr, matrix.indptr[starts[-1]] + PART, side="right")) - 1
+        most = min(most, starts[-1] + rows)
         starts.append(max(most, starts[-1] + 1))
     cuts = [slice(matrix.indptr[start], matrix.indptr[stop]) for start, stop in pairwise(starts)]
     parts = [best(row[cut], matrix.indices[cut], matrix.data[cut], kept) for cut in cuts]

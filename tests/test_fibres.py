@@ -112,6 +112,16 @@ def test_the_strongest_of_each_row(seed: int, kept: int, part: int) -> None:
     assert np.array_equal(found, expected)
 
 
+def test_the_strongest_of_very_many_rows() -> None:
+    rows = 70_000  # packed integers hold 65,536 of so many columns
+    diagonals = [np.full(rows, weight, np.float32) for weight in (0.25, 0.5, 0.75)]
+    matrix = sparse.diags(diagonals, [0, 1, 2], (rows, rows), format="csr")
+    matrix.eliminate_zeros()
+    found = strongest(matrix.astype(np.float32), 1).tocoo()
+    assert np.array_equal(found.row, np.arange(rows))
+    assert np.array_equal(found.col, np.minimum(np.arange(rows) + 2, rows - 1))
+
+
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
