@@ -189,7 +189,12 @@ def examples(data: Dataset, features: Mapping[str, Features], share: float, coun
         told = np.sort(np.argsort(-rec.scorer.carried(user, past, int(best[0])), kind="stable")[:kept])
         cards = [card(data, draw, int(i), int(i) in chosen, [int(p) for p in past[told]]) for i in best]
         found.append(
-            Example(draw.split.users.keys[user], tuple(card(data, draw, int(i)) for i in past[told]), tuple(cards))
+            Example(
+                draw.split.users.keys[user],
+                tuple(card(data, draw, int(i)) for i in past[told]),
+                tuple(cards),
+                f"of {len(past)} choices the {len(told)} that speak most for the first new one",
+            )
         )
     return found
 

@@ -3,7 +3,7 @@
     python benchmarks/weave_ablation.py recipes/tiktok-weave.toml ... [--rounds 2] [--json]
 
 Each round parts the users of valid anew, and each half chooses once; test is not looked at. For each recipe: the whole; without
-each kind; each kind alone; and the whole with weights chosen otherwise. The backbone stopped by all of valid, so that
+each kind; each kind alone (EASE with features under X goes with either, and is in neither alone); and the whole with weights chosen otherwise. The backbone stopped by all of valid, so that
 what it is worth is a little too good.
 """
 
@@ -26,9 +26,11 @@ METRICS = ("recall@20", "ndcg@20")
 KINDS = {"ease": ("ease",), "walks": ("walk", "staying", "slow"), "low": ("low",), "model": ("model",)}
 
 
-def kind(name: str) -> str:
-    """Of a strand; whatever has no kind of its own is a feature."""
-    return next((k for k, starts in KINDS.items() if name.split()[0] in starts), "features")
+def kinds(name: str) -> set[str]:
+    """Of a strand; whatever has no kind of its own is a feature, and EASE with features under X is both."""
+    if name == "ease features":
+        return {"ease", "features"}
+    return {next((k for k, starts in KINDS.items() if name.split()[0] in starts), "features")}
 
 
 def only(found: Rivals, rows: Sequence[int]) -> Rivals:
@@ -56,11 +58,11 @@ def measured(path: str, rounds: int, store: Store) -> dict[str, list[float]]:
     if len(asked) > FEW:
         asked = np.sort(np.random.default_rng(0).choice(asked, FEW, replace=False))
     found = rivals(strands, split.train.matrix()[asked], held[asked])
-    kinds = [kind(name) for name in strands.names]
-    arms = {"whole": range(len(kinds))}
-    for one in dict.fromkeys(kinds):
-        arms[f"without {one}"] = [k for k, own in enumerate(kinds) if own != one]
-        arms[f"{one} alone"] = [k for k, own in enumerate(kinds) if own == one]
+    of = [kinds(name) for name in strands.names]
+    arms = {"whole": range(len(of))}
+    for one in sorted(set().union(*of)):
+        arms[f"without {one}"] = [k for k, own in enumerate(of) if one not in own]
+        arms[f"{one} alone"] = [k for k, own in enumerate(of) if own == {one}]
     got: dict[str, list[list[float]]] = {}
     for turn in range(rounds):
         order = np.random.default_rng(turn).permutation(len(asked))
@@ -71,7 +73,7 @@ def measured(path: str, rounds: int, store: Store) -> dict[str, list[float]]:
                 got.setdefault(arm, []).append(read(only(other, rows), weights))
             got.setdefault("chosen by ndcg@20", []).append(read(other, chosen(mine, "ndcg@20")))
             got.setdefault("chosen once, not five times", []).append(read(other, climbed(mine, wish.model.choose)))
-            best = int(np.argmax([read(only(mine, [k]), np.ones(1))[1] for k in range(len(kinds))]))
+            best = int(np.argmax([read(only(mine, [k]), np.ones(1))[1] for k in range(len(of))]))
             got.setdefault("the best single strand", []).append(read(only(other, [best]), np.ones(1)))
     return {arm: np.mean(values, axis=0).tolist() for arm, values in got.items()}
 

@@ -30,14 +30,14 @@ def write(file: Path, heading: str, intro: str, examples: Sequence[Example]) -> 
 
 
 def sheet(examples: Sequence[Example], before: int = 4, new: int = 4) -> Image.Image:
-    """The same as one picture: a row a user, her latest choices to the left, new items to the right."""
+    """The same as one picture: a row a user, the last of `history` to the left, new items to the right."""
     columns = before + new
     width = 2 * MARGIN + columns * TILE + (columns - 1) * GAP + 2 * GAP
     row = TILE + CAPTION + 30
     page = Image.new("RGB", (width, MARGIN + 26 + len(examples) * row), PAPER)
     draw = ImageDraw.Draw(page)
     right = MARGIN + before * (TILE + GAP) + 2 * GAP
-    draw.text((MARGIN, MARGIN - 10), "chosen before", MUTED, _font(17))
+    draw.text((MARGIN, MARGIN - 10), "chosen before: what speaks most for the first of the new", MUTED, _font(17))
     draw.text((right, MARGIN - 10), "new here, recommended", ACCENT, _font(17))
     for n, example in enumerate(examples):
         top = MARGIN + 24 + n * row
