@@ -136,12 +136,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Input:
-    """One input of the model. external: its origin cannot be checked. leaking: known to have seen held-out choices."""
+    """One input of the model. external: its origin cannot be checked. leaking: known to have seen held-out choices. present: how
+    many of `total` items (or users) have a vector; 0 of 0 in old reports, which did not count."""
 
     description: str
     ref: str = ""
     external: bool = False
     leaking: bool = False
+    present: int = 0
+    total: int = 0
 
 
 class Point(NamedTuple):

@@ -81,6 +81,9 @@ def _inputs(
         made[name] = making.make_input(
             name, recipe.inputs[name], data, store, lambda _, done, total: watch.step(done, total), train, written
         )
+        total, gaps = len(made[name].ids), int((~made[name].present).sum())
+        if gaps:
+            watch.stage(f"input {name}: {gaps:,} of {total:,} {made[name].ids.kind}s have none ({gaps / total:.1%})")
     return made, written
 
 
@@ -244,7 +247,14 @@ def _report(
         settings=settings_of(recipe.model),
         training={k: v for k, v in vars(recipe.training).items() if k != "seed"},
         inputs={
-            n: Input(making.describe(recipe, n), reference(f), f.source.external, f.source.leaking)
+            n: Input(
+                making.describe(recipe, n),
+                reference(f),
+                f.source.external,
+                f.source.leaking,
+                int(f.present.sum()),
+                len(f.ids),
+            )
             for n, f in ready.inputs.items()
         },
         leaky=recipe.leaky,

@@ -27,6 +27,7 @@ from penchant.recipe import Recipe, parse, read
 from penchant.report import Report
 from penchant.results import PerUser, TopLists
 from penchant.run import Run
+from penchant.seeds import Silent
 from penchant.store import Store
 from penchant.texts import Provenance
 
@@ -590,10 +591,19 @@ def test_what_cannot_work_is_said_before_training(
     assert not (tmp_path / "out" / "log.jsonl").exists()  # no epoch, no trial
 
 
-def test_an_item_without_a_vector_is_accepted_and_ranked(data: Path, store: Store, tmp_path: Path) -> None:
+def test_an_item_without_a_vector_is_accepted_counted_and_ranked(data: Path, store: Store, tmp_path: Path) -> None:
+    heard = []
+
+    class Heard(Silent):
+        def stage(self, name: str, total: int | None = None) -> None:
+            heard.append(name)
+
     wish = recipe(data, model={"name": "vbpr", "dim": 4}, inputs={"image": {"from": "features/partial"}})
-    made = run.run(wish, tmp_path / "out", store)
+    made = run.run(wish, tmp_path / "out", store, Heard())
     assert made.prepared.inputs["image"].present.sum() == 59
+    assert "input image: 1 of 60 items have none (1.7%)" in heard
+    found = made.report.inputs["image"]
+    assert (found.present, found.total) == (59, 60)
     scores = made.recommender.score(made.prepared.split.queries("test", ("train",)))
     assert scores.shape[1] == 60
     assert np.isfinite(scores).all()
