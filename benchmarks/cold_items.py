@@ -7,7 +7,7 @@ For each draw a tenth of the items is taken out (`split.cold_items`). Models are
 cold item anywhere; then cold items are added (`Recommender.add_items`) and ranked for everyone who chose one of those in test,
 among cold items alone and among all. Nothing is chosen on test: weave weighs its strands by a tenth of the choices in train, or,
 in the row that says so, by the choices of valid's half of the cold items, in a fit that has cold items as items nobody
-chose; epochs of trained models are the best of EPOCHS on valid's cold items in the first draw.
+chose; epochs of trained models are the best of EPOCHS on valid's cold items in the first draw, some of which are test's in other draws.
 chance: k over the number of cold items, exactly what a random order gets. shuffled: the same fitted model, each cold item with
 the features of another one. Intervals: bootstrap over users, of each user's mean over her draws.
 """

@@ -45,7 +45,9 @@ class Freedom(Model):
     modality one product of (B, F) and (F, d) and its gradient: only differences x_i - x_j of the batch are projected.
     **Departs from the paper**: features are fixed, centred, and rows of length 1, where its code trains them, too; W_m has no
     bias, which cancels in x_i - x_j; a pair with a gap in a modality is left out of that term; an item without a modality
-    gives its alpha to the others; with mm_layers = 0 its code adds E_i itself.
+    gives its alpha to the others; with mm_layers = 0 its code adds E_i itself. Without
+    `weights` all modalities weigh the same, where its code has .1 for pictures and .9 for texts. Negatives are drawn among all items, not only
+    those that somebody chose.
     An item that comes after training has no id: its vector is S^mm_layers E alone, its neighbours' ids.
     """
 
