@@ -26,7 +26,9 @@ def vectors(name: str, value: object) -> None:
         what, then = "text", f"Encode it:  texts = {made};  {name} = {encoded}"
     else:
         what = f"a {type(value).__name__}"
-        then = f'Say whose rows they are:  {name} = Features(ids, values, np.ones(len(values), bool), Provenance("mine"))'
+        then = (
+            f'Say whose rows they are:  {name} = Features(ids, values, np.ones(len(values), bool), Provenance("mine"))'
+        )
     raise BadInput(f"input `{name}` is {what}, but vectors are meant, an object of penchant.features.Features. {then}")
 
 

@@ -73,7 +73,9 @@ class Linear(Intake):
             if name in self.white:
                 c = stock.centred(name, part).values
                 v = np.concatenate([c[old:], stock.centred(name, new[name]).values]) @ self.whitening[name]  # (n, D)
-                columns += self.white[name] * (c[:old] @ (self.whitening[name] @ v.T))  # old items are not whitened again
+                columns += self.white[name] * (
+                    c[:old] @ (self.whitening[name] @ v.T)
+                )  # old items are not whitened again
                 across += self.white[name] * (v @ v.T)
         lines = columns.T.copy()
         if self.ease:
@@ -281,4 +283,6 @@ def _leaky(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, SLOPE * x)
 
 
-INTAKES: dict[str, type[Intake]] = {kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered)}
+INTAKES: dict[str, type[Intake]] = {
+    kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered)
+}
