@@ -39,6 +39,7 @@ from penchant.training import Training
 
 EPOCHS = (5, 10, 20, 40, 80, 160, 320)
 RATE = Training(batch_size=2048, learning_rate=1e-3, device="cpu")
+THIN = "weave-kept-100"  # what weave is beyond 15,000 items
 WEAVE, BY_VALID = "weave", "weave, weights by valid's cold items"
 
 
@@ -133,9 +134,9 @@ def measured(
                     part.values[draw.cold], part.present[draw.cold] = own.values[order], own.present[order]
                 other = by_valid(draw, mixed, seed)
             else:
-                model = models.by_name(name)()
+                model = models.Weave(kept=100) if name == THIN else models.by_name(name)()
                 if name not in epochs:
-                    epochs[name] = 1 if name in (WEAVE, "ease") else chosen_epochs(draw, model, features, k)
+                    epochs[name] = 1 if name in (WEAVE, THIN, "ease") else chosen_epochs(draw, model, features, k)
                 bare = fitted(draw, model, features, epochs[name], seed)
                 rec, other = grown(draw, bare, features), grown(draw, bare, features, order)
             for what, which, only in (("cold", rec, True), ("shuffled", other, True), ("all", rec, False)):

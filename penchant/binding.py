@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from penchant.data import Interactions, digest
-from penchant.errors import Leak, Misaligned
+from penchant.errors import BadInput, Leak, Misaligned
 from penchant.features import Features, align
 from penchant.graph import Graph
 from penchant.leaky import is_admitted
-from penchant.texts import LEAKING
+from penchant.texts import LEAKING, Texts
 
-__all__ = ["Input", "checked", "print_of"]
+__all__ = ["Input", "checked", "print_of", "vectors"]
 
 Input = Features | Graph
+
+
+def vectors(name: str, value: object) -> None:
+    """Raises BadInput when an input is anything else than Features."""
+    if isinstance(value, Features):
+        return
+    encoded = 'penchant.encode.texts(texts, "minilm", store)'
+    if isinstance(value, Texts):
+        what, then = "texts", f"Encode them:  {name} = {encoded}"
+    elif isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(v, str) for v in value)):
+        made = 'Texts(ids, tuple(values), Provenance("mine"))'
+        what, then = "text", f"Encode it:  texts = {made};  {name} = {encoded}"
+    else:
+        what = f"a {type(value).__name__}"
+        then = (
+            f'Say whose rows they are:  {name} = Features(ids, values, np.ones(len(values), bool), Provenance("mine"))'
+        )
+    raise BadInput(f"input `{name}` is {what}, but vectors are meant, an object of penchant.features.Features. {then}")
 
 
 def print_of(value: Input) -> str:

@@ -44,13 +44,20 @@ def digest(*parts: bytes | str | np.ndarray) -> str:
 class Ids:
     """An ordered vocabulary of user, item or interaction keys; row i is the i-th key. Equal means equal content.
 
-    Raises BadTable on a repeated key.
+    Raises BadTable on a repeated key, and on one that is no string.
     """
 
     kind: Kind
     keys: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        wrong = [kind for kind in set(map(type, self.keys)) if not issubclass(kind, str)]
+        if wrong:
+            key = next(k for k in self.keys if type(k) is wrong[0])
+            raise BadTable(
+                f"{self.kind} ids are strings, but {key!r} is of type {wrong[0].__name__}. Make them strings:  "
+                f'Ids("{self.kind}", tuple(map(str, keys)))'
+            )
         if len(self.rows_by_key) != len(self.keys):
             seen: set[str] = set()
             twice = [k for k in self.keys if k in seen or seen.add(k)]  # type: ignore[func-returns-value]

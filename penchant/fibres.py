@@ -19,10 +19,10 @@ import numpy as np
 from scipy import sparse
 
 from penchant.data import Interactions
-from penchant.features import Features
+from penchant.features import Features, whitening
 from penchant.graph import best
 from penchant.strands import GATES, RANKS, Pairs, content, ease, even_l2, largest, low, power
-from penchant.thin import Thin
+from penchant.thin import Narrow, Thin
 
 __all__ = ["Fibres"]
 
@@ -47,7 +47,7 @@ class Fibres:
         factors: Pairs,
         kept: int,
     ) -> None:
-        x = train.matrix()
+        self.features, x = features, train.matrix()
         people, often = np.diff(x.indptr), np.bincount(x.indices, minlength=len(train.items))
         even = (sparse.diags(power(people, -0.5)) @ x).tocsr()
         half = (even @ sparse.diags(power(often, -0.5))).tocsr()  # S = half' half
@@ -88,7 +88,18 @@ class Fibres:
         used = [(np.float32(weights[name]) * a, b) for name, (a, b) in self.products.items() if weights[name]]
         empty = np.zeros((total.shape[0], 0), np.float32)
         left, right = (np.hstack([empty, *(pair[side] for pair in used)]).astype(np.float32) for side in (0, 1))
-        return Thin(total.tocsr(), left, right)
+        return Thin(total.tocsr(), left, right, self.intake(weights))
+
+    def intake(self, weights: Mapping[str, float]) -> Narrow | None:
+        """Rows of new items, so weighted; None without features."""
+        if not self.features:
+            return None
+        used = [name for name in self.products if weights[name]]  # side by side in this order
+        widths = [self.products[name][0].shape[1] for name in used]
+        begins = dict(zip(used, np.cumsum([0, *widths]), strict=False))
+        own = [key for name in self.features for key in (name, f"{name} as is") if key in begins]
+        turn = {name: whitening(part) for name, part in self.features.items()}
+        return Narrow({key: np.asarray(weights[key]) for key in own}, {key: begins[key] for key in own}, turn)
 
 
 def strongest(matrix: sparse.csr_matrix, kept: int) -> sparse.csr_matrix:

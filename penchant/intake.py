@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from penchant.binding import vectors
 from penchant.catalog import Catalog
 from penchant.data import Ids
 from penchant.errors import BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput, some
@@ -45,6 +46,10 @@ class Stock:
         """The same as rows of length 1; gaps, and what is no different from the mean, are 0. (n, D)"""
         return self.centred(name, asked).unit().values
 
+    def tells(self, name: str) -> bool:
+        """Whether items of training differ in it: where they do not, no model can have learned what it means."""
+        return bool(self.old(name).centred().values.any())
+
     @cached_property
     def units(self) -> tuple[np.ndarray, ...]:
         """Of all items in each modality, as `unit`. (I, D) each"""
@@ -64,7 +69,12 @@ class Intake(ABC):
 
     @abstractmethod
     def grown(self, scorer: Scorer, stock: Stock, new: Mapping[str, Features]) -> Scorer:
-        """The scorer with the items of `new` after its own. new: rows of the same items for every name in `stock`."""
+        """The scorer with the items of `new` after its own. new: rows of the same items for every name in `stock`, gaps in
+        those that are not among `reads`."""
+
+    def reads(self, stock: Stock) -> tuple[str, ...]:
+        """Inputs from which it learns anything of a new item."""
+        return tuple(name for name in stock.features if stock.tells(name))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything there is to save."""
@@ -107,29 +117,49 @@ def added(rec: Recommender, catalog: Catalog, features: Mapping[str, Features]) 
     if not given:
         raise MissingInput(f"{rec.name} takes in items by their features; give some of: {', '.join(stock.features)}")
     whole = {name: given[name] if name in given else _gaps(old, new) for name, old in stock.features.items()}
-    told = np.logical_or.reduce([part.unit().present for part in whole.values()])
+    read = intake.reads(stock)
+    told = np.logical_or.reduce([np.zeros(len(new), bool), *(whole[name].unit().present for name in read)])
     if not told.all():
-        keys = [new.keys[i] for i in np.flatnonzero(~told)]
-        raise CannotServeColdItems(
-            f"{len(keys)} of {len(new)} new items have no features at all ({', '.join(whole)}), e.g. {some(keys)}: nothing tells "
-            "whom they suit. Encode what there is of them, or leave them out of the catalogue."
-        )
+        raise CannotServeColdItems(_untold(rec, [new.keys[i] for i in np.flatnonzero(~told)], new, read, tuple(given)))
     items = Ids("item", rec.items.keys + new.keys)
     joined = {name: _joined(items, old, whole[name]) for name, old in stock.features.items()}
-    scorer = intake.grown(rec.scorer, stock, whole)
+    heard = {name: part if name in read else _gaps(part, new) for name, part in whole.items()}
+    scorer = intake.grown(rec.scorer, stock, heard)
     return replace(rec, items=items, scorer=scorer, stock=replace(stock, features=joined))
+
+
+def _untold(rec: Recommender, keys: list[str], new: Ids, read: tuple[str, ...], given: tuple[str, ...]) -> str:
+    mute = [f"`{name}`" for name in given if name not in read]
+    why = f" {' and '.join(mute)}: items of training do not differ there, or it has no weight." if mute else ""
+    then = "Encode what there is of them, or leave them out of the catalogue."
+    if not read:
+        then = f"Fit {rec.name} again with features in which items differ, or leave these out of the catalogue."
+    return (
+        f"{len(keys)} of {len(new)} new items have no features that tell {rec.name} anything (those that do: "
+        f"{', '.join(read) or 'none'}), e.g. {some(keys)}: nothing says whom they suit.{why} {then}"
+    )
 
 
 def _cannot(rec: Recommender) -> str:
     able = f"Models that can, with features of items among their [inputs]: {', '.join(CAN)}"
-    then = f'[model]  name = "{"weave" if rec.name not in CAN else rec.name}"'
     if rec.name not in CAN:
         why = f"{rec.name} knows an item by those who chose it, and nobody has chosen a new one"
-    elif rec.stock is None:
+        return f'{why}. {able}. Fit one of them:  [model]  name = "weave"'
+    again = f'Fit it again:  [model]  name = "{rec.name}"'
+    if rec.stock is None:
         why = f"this {rec.name} was fitted without features of items, or was saved before it could take in new ones"
-    else:
-        why = f"this {rec.name} does not read features for an item's own vector at its settings"
-    return f"{why}. {able}. Fit it again:  {then}"
+        return f"{why}. {able}. {again}"
+    for name, usual in (("mm_layers", 1), ("neighbours", 10)):
+        if rec.settings.get(name, usual) < min(usual, 2):
+            why = f"this {rec.name} gives an item nothing of its neighbours, for {name} = {rec.settings[name]}"
+            return f"{why}; of its own, a new item has nothing. Fit it again with  {name} = {usual}"
+    told = [name for name in rec.stock.features if rec.stock.tells(name)]
+    if told:
+        return f"this {rec.name} was saved before it could take in new items. {again}"
+    return (
+        f"this {rec.name} was fitted with {', '.join(rec.stock.features)}, where no item differs from the others, so it can tell "
+        "nothing of a new one. Fit it again with features in which items differ."
+    )
 
 
 def _new(rec: Recommender, catalog: Catalog) -> Ids:
@@ -145,6 +175,7 @@ def _new(rec: Recommender, catalog: Catalog) -> Ids:
 
 def _aligned(rec: Recommender, stock: Stock, name: str, part: Features, new: Ids) -> Features:
     """In the rows of the new items, made as those that the model was fitted with."""
+    vectors(name, part)
     if name not in stock.features:
         raise MissingInput(f"{rec.name} was fitted without `{name}`. Give features of: {', '.join(stock.features)}")
     old = stock.features[name]

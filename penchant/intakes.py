@@ -13,6 +13,7 @@ from scipy import fft, sparse
 from penchant.features import Features, nearest
 from penchant.intake import Intake, Stock
 from penchant.scorers import Factors, ItemToItem, Scorer
+from penchant.thin import Narrow
 from penchant.towers import SLOPE, Towers, length
 
 __all__ = ["INTAKES", "Branched", "Linear", "OfFactors", "Projected", "Smoothed", "Towered", "solved"]
@@ -42,6 +43,14 @@ class Linear(Intake):
     whitening: ByName = field(default_factory=dict)
     kind: ClassVar[str] = "linear"
 
+    def reads(self, stock: Stock) -> tuple[str, ...]:
+        weighed = (
+            name
+            for name in self.inverse
+            if self.ease * self.alpha or self.as_is.get(name, 0) or self.white.get(name, 0)
+        )
+        return tuple(name for name in weighed if stock.tells(name))
+
     def grown(self, scorer: Scorer, stock: Stock, new: Mapping[str, Features]) -> Scorer:
         assert isinstance(scorer, ItemToItem)
         old, come = stock.trained, len(scorer.weights) - stock.trained
@@ -50,7 +59,8 @@ class Linear(Intake):
         weights[: len(scorer.weights), : len(scorer.weights)] = scorer.weights
         columns, across = np.zeros((old, count)), np.zeros((count, count))
         regressed, a, between = np.zeros((old, count)), np.zeros((old, count)), self.l2 * np.eye(count)
-        for name, part in stock.features.items():
+        for name in self.reads(stock):
+            part = stock.features[name]
             f = stock.unit(name, part)
             f, u = f[:old], np.concatenate([f[old:], stock.unit(name, new[name])])  # (I, D), (n, D)
             if self.ease:
@@ -61,9 +71,11 @@ class Linear(Intake):
                 columns += self.as_is[name] * (f @ u.T)
                 across += self.as_is[name] * (u @ u.T)
             if name in self.white:
-                w = stock.centred(name, part).values @ self.whitening[name]
-                w, v = w[:old], np.concatenate([w[old:], stock.centred(name, new[name]).values @ self.whitening[name]])
-                columns += self.white[name] * (w @ v.T)
+                c = stock.centred(name, part).values
+                v = np.concatenate([c[old:], stock.centred(name, new[name]).values]) @ self.whitening[name]  # (n, D)
+                columns += self.white[name] * (
+                    c[:old] @ (self.whitening[name] @ v.T)
+                )  # old items are not whitened again
                 across += self.white[name] * (v @ v.T)
         lines = columns.T.copy()
         if self.ease:
@@ -134,6 +146,9 @@ class Smoothed(OfFactors):
     alpha: ByName
     neighbours: int
     kind: ClassVar[str] = "smoothed"
+
+    def reads(self, stock: Stock) -> tuple[str, ...]:
+        return tuple(name for name in super().reads(stock) if self.alpha[name] > 0 and not stock.old(name).alike)
 
     def vectors(self, stock: Stock, new: Mapping[str, Features]) -> tuple[np.ndarray, np.ndarray]:
         own = np.zeros((len(next(iter(new.values())).ids), self.below.shape[2]), np.float32)
@@ -230,7 +245,7 @@ def smooth(
     matrix, loop, weight = sparse.csr_matrix((len(own), below.shape[1])), np.zeros(len(own)), np.zeros(len(own))
     for name in stock.features:
         old, asked = stock.old(name).unit(), new[name].unit()
-        if old.alike:
+        if old.alike or not old.present.any():
             continue
         at, rows = np.flatnonzero(old.present), np.flatnonzero(asked.present)
         mine, theirs = (
@@ -268,4 +283,6 @@ def _leaky(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, SLOPE * x)
 
 
-INTAKES: dict[str, type[Intake]] = {kind.kind: kind for kind in (Linear, Projected, Smoothed, Branched, Towered)}
+INTAKES: dict[str, type[Intake]] = {
+    kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered)
+}

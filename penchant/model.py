@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from penchant import topk
-from penchant.binding import Input, checked, print_of
+from penchant.binding import Input, checked, print_of, vectors
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
 from penchant.errors import BadSetting, Misaligned, MissingInput, UnknownId, example
@@ -59,6 +59,15 @@ class Model(ABC):
     def build(self, *train: Any, **inputs: Any) -> Any:
         """build(train, **inputs): a Scorer, where training is a closed form, an `Undecided`, or a net for `train.run`."""
 
+    def require(self, **least: float) -> None:
+        """Raises BadSetting where a setting is lower than this, or nan."""
+        for f in fields(self):  # type: ignore[arg-type]
+            if f.name in least and not getattr(self, f.name) >= least[f.name]:
+                raise BadSetting(
+                    f"[model] {self.name} {f.name} = {getattr(self, f.name)} must be {least[f.name]:g} or more:  "
+                    f"{f.name} = {f.default}"
+                )
+
     def needs(self) -> tuple[Need, ...]:
         """What `build` asks for besides train."""
         found = []
@@ -79,7 +88,7 @@ class Model(ABC):
         """Train on `train`, choose the epoch on `valid`.
 
         Inputs are bound by name, aligned and checked for their origin. With a folder, a killed fit goes on from its
-        last validation. Raises MissingInput, Misaligned, Leak, Diverged.
+        last validation. Raises MissingInput, Misaligned, Leak, Diverged, BadInput.
         """
         training = training or Training()
         bound = self.bind(train, inputs)
@@ -109,15 +118,17 @@ class Model(ABC):
     def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:
         """The inputs as `build` takes them: all there, none too many, aligned with `train`, of this train part only.
 
-        Raises MissingInput, Misaligned, Leak.
+        Raises MissingInput, Misaligned, Leak; BadInput for what is no vectors.
         """
         needs = self.needs()
         many = any(need.many for need in needs)
         names = {need.name for need in needs if not need.many}
-        for name in inputs:
+        for name, value in inputs.items():
             if name not in names and not many:
                 takes = ", ".join(sorted(names)) or "none"
                 raise MissingInput(f"{self.name} takes no input `{name}`; it takes: {takes}. Remove it from [inputs].")
+            if not isinstance(value, Graph):
+                vectors(name, value)
         for need in needs:
             if need.many and not need.optional and not (set(inputs) - names) and self.asks_for_features:
                 raise MissingInput(_ask(self.name, "image", inputs))
@@ -232,7 +243,8 @@ class Recommender:
         """This model with new items after its own; nothing is trained. catalog: the new items. features: of them, by the names
         of the inputs that the model was fitted with; a gap is allowed, an item without any features is not.
 
-        Raises CannotServeColdItems, BadTable for an item that is here already, MissingInput, Misaligned, Leak.
+        Raises CannotServeColdItems, BadTable for an item that is here already, BadInput for what is no vectors, MissingInput,
+        Misaligned, Leak.
         """
         return added(self, catalog, features)
 

@@ -40,6 +40,7 @@ __all__ = [
     "largest",
     "low",
     "power",
+    "taken",
 ]
 
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -134,6 +135,14 @@ def content(features: Mapping[str, Features], factors: Pairs) -> Pairs:
         w, rows = whitened(part), part.centred().unit().values
         found |= {name: (w, w), f"{name} as is": (rows, rows)}
     return found | {f"model {name}": pair for name, pair in factors.items()}
+
+
+def taken(l2: tuple[float, ...], backbone: str | None) -> set[str]:
+    """Names of strands and fibres that are not of features."""
+    walks = {f"walk {steps} ({a:g}, {o:g})" for steps in (1, 2, 3) for a, o in GATES}
+    graphs = {f"{what} {steps}" for what in ("staying", "slow") for steps in (2, 4)} | {f"low {r}" for r in RANKS}
+    eases = {"ease features", "ease even", *(f"ease {value:g}" for value in l2)}
+    return walks | graphs | eases | ({f"model {backbone}"} if backbone else set())
 
 
 def even_l2(evened: sparse.csr_matrix) -> float:

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from scipy import sparse
 from penchant import folder
 from penchant.archives import load_array, load_matrix, load_texts, opened
 from penchant.catalog import MOST_PIXELS, open_picture
+from penchant.data import Ids
 from penchant.errors import BadArchive, BadInput, BadPicture, BadTable, Misaligned, MissingFile, PenchantError
 from penchant.sources import import_, kind_of
 
@@ -158,6 +160,15 @@ def test_features_must_say_whose_they_are(tmp_path: Path) -> None:
     refused(MissingFile, "whose are the rows of image_features.npy", "parquet", raw)
     (raw / "image_features.ids.txt").write_text('"1"\n"1"\n')
     refused(BadTable, r"image_features.ids.txt: item ids are not unique: 1", "parquet", raw)
+
+
+@pytest.mark.parametrize("keys", [(1, 2), ("a", None), ("a", b"b"), (np.int64(3),), (["a"],)])
+def test_ids_are_strings(keys: Any) -> None:
+    with pytest.raises(
+        BadTable, match=r"item ids are strings, but .* is of type .*Ids\(\"item\", tuple\(map\(str, keys\)\)\)$"
+    ):
+        Ids("item", keys)
+    assert len(Ids("item", (np.str_("a"), "b"))) == 2
 
 
 def test_mmrec_features_must_reach_the_highest_item(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given
@@ -23,15 +25,18 @@ from penchant import models, posters, saved
 from penchant.attributes import said, shared
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, Interactions, Queries
-from penchant.errors import BadSetting, BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput
+from penchant.errors import BadInput, BadSetting, BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput
 from penchant.features import Features, whitened, whitening
+from penchant.fibres import Fibres
+from penchant.graph import normalise
 from penchant.intake import CAN
 from penchant.intakes import INTAKES, Projected, Smoothed, Towered
 from penchant.model import Model, Recommender
 from penchant.models.ease import Ease
 from penchant.models.freedom import Freedom
+from penchant.models.lightgcn import LightGcn
 from penchant.models.lirdrec import Lirdrec
-from penchant.models.mllmrec import Mllmrec
+from penchant.models.mllmrec import Mllmrec, joined, smoothed
 from penchant.models.vbpr import Vbpr
 from penchant.models.weave import Weave
 from penchant.page import Card, Example
@@ -39,7 +44,8 @@ from penchant.reasons import explain
 from penchant.scorers import Factors
 from penchant.split import Split
 from penchant.strands import Strands
-from penchant.texts import Provenance
+from penchant.texts import Provenance, Texts
+from penchant.thin import Thin
 from penchant.towers import Towers
 from penchant.training import Training
 
@@ -48,6 +54,7 @@ OLD, COME = 40, 6
 MODELS: dict[str, Model] = {
     "ease": Ease(l2=5.0, alpha=2.0),
     "weave": Weave(),
+    "thin weave": Weave(kept=40),
     "vbpr": Vbpr(dim=16, content_dim=16),
     "freedom": Freedom(dim=16, mm_layers=2),
     "lirdrec": Lirdrec(dim=16),
@@ -189,6 +196,49 @@ def test_all_other_strands_are_silent_about_what_nobody_chose() -> None:
         assert np.abs(scores[:, OLD:]).max() < 1e-6 or told, name
 
 
+@pytest.mark.parametrize("only", [None, "words", "image as is"])
+def test_beyond_its_tables_weave_has_products_of_features_for_new_items_and_nothing_else(only: str | None) -> None:
+    """One pair at a time, from the formulas: an old item with a new one, and two new ones."""
+    train, features = without()
+    made = Fibres(train, features, (3.0, 9.0), 1.5, {}, 7)
+    drawn = np.random.default_rng(0).normal(size=len(made.names))
+    weights = dict(zip(made.names, drawn.tolist(), strict=True))
+    if only is not None:
+        weights = {name: float(name == only) for name in made.names}
+    scorer = made.scorer(weights)
+    rec = Recommender("weave", {}, train.users, train.items, scorer, Queries.of([], []), stock=_stock(train, features))
+    found = rec.add_items(catalog(come()["words"].ids), come())
+    expected = np.zeros((OLD + COME, OLD + COME))
+    for name, part in small()[1].items():
+        x = np.where(part.present[:, None], part.values.astype(np.float64) - features[name].mean, 0)
+        told = features[name].present
+        c = np.cov(x[:OLD][told].T, bias=True)
+        inverse = np.linalg.inv(c + np.trace(c) / len(c) * np.eye(len(c)))
+        inverse /= np.mean([row @ inverse @ row for row in x[:OLD][told]])
+        for i in range(OLD + COME):
+            for j in range(OLD + COME):
+                expected[i, j] += weights[name] * (x[i] @ inverse @ x[j])
+                expected[i, j] += weights[f"{name} as is"] * (units()[name][i] @ units()[name][j])
+    expected[:OLD, :OLD] = scorer.score(Queries.of([-1] * OLD, [[i] for i in range(OLD)]))
+    both = Queries.of([-1] * (OLD + COME), [[i] for i in range(OLD + COME)])
+    assert found.score(both) == pytest.approx(expected, abs=1e-4)
+    assert np.abs(expected[:, OLD:]).max() > 0.1
+    mixed = [3, 11, OLD, OLD + 4]
+    assert found.score(Queries.of([-1], [mixed]))[0] == pytest.approx(expected[mixed].sum(axis=0), abs=1e-4)
+    assert isinstance(found.scorer, Thin)
+    assert np.array_equal(found.scorer.left[:OLD], scorer.left)
+    assert np.array_equal(found.scorer.right[:OLD], scorer.right)
+    assert found.scorer.likeness(np.array([OLD]))[0] == pytest.approx(expected[OLD], abs=1e-4)
+
+
+def test_fibres_too_are_silent_about_what_nobody_chose_but_for_features() -> None:
+    train, features = small()
+    made = Fibres(train, features, (3.0, 9.0), 1.5, {}, 7)
+    for name, scores in zip(made.names, made.scores(train.matrix()), strict=True):
+        told = name.removesuffix(" as is") in features or name == "ease features"
+        assert np.abs(scores[:, OLD:]).max() < 1e-6 or told, name
+
+
 # --- trained models: what the net itself makes of them ------------------------------------------------------------------
 
 
@@ -258,10 +308,6 @@ def test_mllmrec_reads_a_new_item_by_the_formulas_of_the_page(layers: int, gcn_l
     y = come()["words"].unit().values
     cosine = y @ x.T
     cosine[:, ~features["words"].present] = -2
-    hidden = [x]
-    from penchant.graph import normalise
-    from penchant.models.mllmrec import joined, smoothed
-
     hidden = smoothed(normalise(joined(model, train, features["words"].unit()), degree="row"), x, layers)
     for j in range(COME):
         near = [i for i in np.argsort(-cosine[j])[:3] if cosine[j, i] >= 0.2]
@@ -310,12 +356,13 @@ def grown(name: str) -> Recommender:
     return fitted(name).add_items(catalog(new.ids), {input_of(name): new})
 
 
-every = pytest.mark.parametrize("name", CAN)
+every = pytest.mark.parametrize("name", MODELS)
+many = pytest.mark.parametrize("name", [name for name in MODELS if name != "mllmrec"])  # of named features, any number
 
 
 def test_those_that_can_are_those_that_are_tested_here() -> None:
-    assert set(MODELS) == set(CAN)
-    kinds = {type(fitted(name).scorer.intake) for name in CAN}
+    assert {model.name for model in MODELS.values()} == set(CAN)
+    kinds = {type(fitted(name).scorer.intake) for name in MODELS}
     assert kinds == set(INTAKES.values())
 
 
@@ -409,7 +456,7 @@ def test_a_new_item_has_neighbours_of_both_sorts_and_a_reason(name: str) -> None
 # --- missing modalities and bad input -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ease", "weave", "vbpr", "freedom", "lirdrec"])
+@many
 def test_a_new_item_may_lack_a_modality_and_a_whole_modality_may_be_missing(name: str) -> None:
     train, features = without()
     rec = MODELS[name].fit(train, None, replace(QUICK, epochs=2), **features)
@@ -424,6 +471,64 @@ def test_a_new_item_may_lack_a_modality_and_a_whole_modality_may_be_missing(name
     others = np.arange(COME) != 1
     assert s[:, others] == pytest.approx(w[:, others], abs=1e-5)
     assert np.abs(s[:, 1] - w[:, 1]).max() > 1e-4
+
+
+SILENT = {  # values and presence of pictures that tell no item of training from another
+    "gaps": (np.ones((OLD, 4)), np.zeros(OLD, bool)),
+    "the same": (np.full((OLD, 4), 0.3), np.ones(OLD, bool)),
+    "one": (np.random.default_rng(0).normal(size=(OLD, 4)), np.arange(OLD) == 3),
+}
+
+
+@many
+@pytest.mark.parametrize("how", SILENT)
+def test_a_modality_that_told_nothing_at_training_tells_nothing_of_new_items(
+    name: str, how: str, tmp_path: Path
+) -> None:
+    train, features = without()
+    silent = Features(train.items, *SILENT[how], Provenance("drawn"))
+    rec = MODELS[name].fit(train, None, replace(QUICK, epochs=2), words=features["words"], image=silent)
+    rec.save(tmp_path / "model")
+    new, ids = come(), come()["words"].ids
+    for each in (rec, saved.read(tmp_path / "model")):
+        alone = each.add_items(catalog(ids), {"words": new["words"]})
+        both = each.add_items(catalog(ids), new)
+        score = both.score(both.known)
+        assert np.isfinite(score).all()
+        assert np.array_equal(score, alone.score(alone.known)), "weights that nothing has trained have no say"
+        assert score[np.bincount(train.user, minlength=80) > 1, OLD:].std(axis=1).min() > 0
+        with pytest.raises(
+            CannotServeColdItems, match=r"6 of 6 new items .*\(those that do: words\), e\.g\. item-040.*`image`"
+        ):
+            each.add_items(catalog(ids), {"image": new["image"]})
+    rest = cut(new["words"], np.arange(3))
+    more = rec.add_items(catalog(rest.ids), {"words": rest, "image": cut(new["image"], np.arange(3))})
+    late = {n: cut(part, np.arange(3, COME)) for n, part in new.items()}
+    more = more.add_items(catalog(late["words"].ids), late)
+    assert more.score(more.known) == pytest.approx(score, abs=1e-5)
+    asked = [Queries.of([-1], [[2, OLD, OLD + 4]])] * 2
+    assert more.score(asked[0]) == pytest.approx(both.score(asked[1]), abs=1e-5)
+
+
+def test_smoothing_leaves_out_a_modality_without_old_items() -> None:
+    train, features = without()
+    gaps = Features(train.items, *SILENT["gaps"], Provenance("drawn"))
+    one = Freedom(dim=4, neighbours=4).fit(train, None, replace(QUICK, epochs=1), words=features["words"])
+    intake, stock = one.scorer.intake, one.stock
+    assert isinstance(intake, Smoothed)
+    assert stock is not None
+    half = replace(intake, alpha={"words": np.asarray(0.5), "image": np.asarray(0.5)})
+    found, _ = half.vectors(replace(stock, features={**stock.features, "image": gaps}), come())
+    assert found == pytest.approx(intake.vectors(stock, {"words": come()["words"]})[0], abs=1e-6)
+    assert np.abs(found).max() > 0
+
+
+def test_a_modality_without_weight_tells_freedom_nothing() -> None:
+    train, features = without()
+    model = Freedom(dim=4, weights=(("words", 1.0), ("image", 0.0)))
+    rec = model.fit(train, None, replace(QUICK, epochs=1), **features)
+    with pytest.raises(CannotServeColdItems, match=r"those that do: words"):
+        rec.add_items(catalog(come()["image"].ids), {"image": come()["image"]})
 
 
 def test_an_item_of_which_nothing_is_known_is_refused_by_name() -> None:
@@ -457,18 +562,30 @@ def test_what_cannot_be_taken_in_is_refused_and_says_what_to_do() -> None:
     other = replace(new["words"], source=Provenance("encoder:mpnet@2"))
     with pytest.raises(Misaligned, match=r"by mpnet@2.*minilm@1"):
         Ease().fit(train, words=by).add_items(catalog(ids), {"words": other})
+    with pytest.raises(BadInput, match=r"`words` is a ndarray.*  words = Features\(ids, "):
+        rec.add_items(catalog(ids), {"words": new["words"].values})  # type: ignore[dict-item]
+    texts = Texts(ids, ("a title",) * COME, Provenance("drawn"))
+    with pytest.raises(BadInput, match=r"`words` is texts.*  words = penchant\.encode\.texts\("):
+        rec.add_items(catalog(ids), {"words": texts})  # type: ignore[dict-item]
+    with pytest.raises(BadInput, match=r"`words` is text, .*Texts\(ids, .*penchant\.encode\.texts\("):
+        rec.add_items(catalog(ids), {"words": list(texts.values)})  # type: ignore[dict-item]
 
 
-CANNOT = sorted(
-    name for name in (cls.lower() for cls in models.__all__) if name not in (*CAN, "by_name", "rlmrec", "lmmrec")
-)
+CANNOT = sorted(name for name in (cls.lower() for cls in models.__all__) if name not in (*CAN, "by_name"))
 
 
 @pytest.mark.parametrize("name", CANNOT)
 def test_a_model_that_knows_items_by_choices_alone_says_so_and_names_others(name: str) -> None:
-    model = models.by_name({"itemknn": "item_knn"}.get(name, name))()
+    cls = models.by_name({"itemknn": "item_knn"}.get(name, name))
     train, features = without()
-    inputs = features if model.asks_for_features else {}
+    given: dict[str, Any] = {
+        "rlmrec": {"backbone": LightGcn(dim=4)},
+        "lmmrec": {"backbone": LightGcn(dim=4), "prototypes": 4},
+    }
+    model = cls(**given.get(name, {}))
+    people = Features(train.users, np.ones((80, 7)), np.ones(80, bool), Provenance("drawn"))
+    about = {need.name: people if need.name.startswith("user_") else features["words"] for need in model.needs()}
+    inputs = features if model.asks_for_features else about if name in given else {}
     rec = model.fit(train, None, replace(QUICK, epochs=1), **inputs)
     with pytest.raises(CannotServeColdItems, match=r"mllmrec.*weave") as caught:
         rec.add_items(catalog(come()["words"].ids), come())
@@ -480,8 +597,24 @@ def test_models_that_could_say_what_they_lack() -> None:
     with pytest.raises(CannotServeColdItems, match=r'fitted without features.*name = "ease"'):
         Ease().fit(train).add_items(catalog(come()["words"].ids), come())
     rec = Freedom(dim=4, mm_layers=0).fit(train, None, replace(QUICK, epochs=1), **features)
-    with pytest.raises(CannotServeColdItems, match="at its settings"):
+    with pytest.raises(CannotServeColdItems, match=r"for mm_layers = 0.* Fit it again with  mm_layers = 1$"):
         rec.add_items(catalog(come()["words"].ids), come())
+    rec = Freedom(dim=4, neighbours=1).fit(train, None, replace(QUICK, epochs=1), **features)
+    with pytest.raises(CannotServeColdItems, match=r"for neighbours = 1.* Fit it again with  neighbours = 10$"):
+        rec.add_items(catalog(come()["words"].ids), come())
+    gaps = Features(train.items, *SILENT["gaps"], Provenance("drawn"))
+    for kept in (None, 9):
+        rec = Weave(kept=kept).fit(train, words=gaps)
+        with pytest.raises(
+            CannotServeColdItems, match=r"fitted with words, where no item differs.*in which items differ"
+        ):
+            rec.add_items(catalog(come()["words"].ids), {"words": come()["words"]})
+    rec = Weave(kept=9).fit(train, **features)
+    rec = replace(rec, scorer=replace(rec.scorer, intake=None))  # type: ignore[type-var]
+    with pytest.raises(CannotServeColdItems, match=r'saved before.*Fit it again:  \[model\]  name = "weave"$'):
+        rec.add_items(catalog(come()["words"].ids), come())
+    with pytest.raises(CannotServeColdItems, match=r"those that do: none.*Fit ease again with features in which"):
+        Ease().fit(train, image=gaps).add_items(catalog(come()["image"].ids), {"image": come()["image"]})
 
 
 def test_a_model_saved_before_it_kept_features_is_still_read(tmp_path: Path) -> None:
@@ -592,8 +725,6 @@ def test_a_page_of_posters_escapes_what_strangers_wrote_and_holds_its_pictures(t
 
 
 def test_catalogues_are_joined_with_gaps_where_one_has_no_column() -> None:
-    import polars as pl
-
     a, b = Ids("item", ("a", "b")), Ids("item", ("c",))
     old = Catalog(
         a,

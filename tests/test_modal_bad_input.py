@@ -6,6 +6,7 @@ Every model that reads features of items is held to all of it, alone and beside 
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,12 @@ from modal_worlds import item_graph
 from worlds import NEVER, World
 
 from penchant import models
+from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids
-from penchant.errors import BadSetting, BadTable, Misaligned, MissingInput
+from penchant.errors import BadInput, BadSetting, BadTable, CannotServeColdItems, Misaligned, MissingInput
 from penchant.features import Features
 from penchant.graph import Graph, denoise, knn
+from penchant.intake import CAN
 from penchant.modal import Content, ItemGraph
 from penchant.model import Model, Recommender
 from penchant.models.bm3 import Bm3
@@ -36,7 +39,7 @@ from penchant.models.vbpr import Vbpr
 from penchant.models.weave import MOST_FEATURES, Weave
 from penchant.ranking import Task, evaluate
 from penchant.sources import import_
-from penchant.texts import Provenance
+from penchant.texts import Provenance, Texts
 from penchant.training import Training
 
 MODELS: dict[str, Model] = {
@@ -83,6 +86,28 @@ def scores(name: str, world: World, *given: Features) -> np.ndarray:
     return rec.score(rec.known)
 
 
+def takes_in_by_texts_alone(rec: Recommender, world: World) -> None:
+    """Of `look0`, pictures that tell nothing, and `look1`, texts: new items with texts, with both, and with pictures alone."""
+    ids = Ids("item", ("new-a", "new-b"))
+    book = Catalog(ids, {}, Pictures.none(ids))
+    drawn_ = np.random.default_rng(9).normal(0.3, 1, (2, 4)).astype(np.float32)
+    image = Features(ids, drawn_, np.ones(2, bool), Provenance("drawn"))
+    part = world.features()
+    text = Features(ids, part.values[[1, 2]], np.ones(2, bool), part.source)
+    if rec.name not in CAN:
+        with pytest.raises(CannotServeColdItems, match="weave"):
+            rec.add_items(book, {"look1": text})
+        return
+    more = rec.add_items(book, {"look1": text, "look0": image})
+    score, old = more.score(more.known), len(world.split.items)
+    assert np.isfinite(score).all()
+    assert score[:, :old] == pytest.approx(rec.score(rec.known), abs=1e-5)
+    alone = rec.add_items(book, {"look1": text})
+    assert np.array_equal(score, alone.score(alone.known))
+    with pytest.raises(CannotServeColdItems, match=r"2 of 2 new items .*look1.*new-a, new-b.*`look0`.*leave them out"):
+        rec.add_items(book, {"look0": image})
+
+
 def recall(rec: Recommender, world: World) -> float:
     """Recall@3 on the checkerboard, where .08 is chance."""
     return evaluate(rec, world.split, Task(mask=("train",), history=("train",), at=(3,)), lists=False).mean["recall@3"]
@@ -117,7 +142,9 @@ def test_pictures_for_no_item(name: str, how: str, world: World) -> None:
 def test_pictures_for_no_item_beside_texts_do_no_harm(name: str, world: World) -> None:
     n = len(world.split.items)
     nothing = of(world, np.zeros((n, 4)), np.zeros(n, bool))
-    assert recall(fit(name, world, nothing, world.features(), training=LONG), world) > 0.8
+    rec = fit(name, world, nothing, world.features(), training=LONG)
+    assert recall(rec, world) > 0.8
+    takes_in_by_texts_alone(rec, world)
 
 
 @every
@@ -125,7 +152,9 @@ def test_a_modality_of_one_item(name: str, world: World) -> None:
     one = drawn(world, present=only(world, 3))
     fit(name, world, one)
     if name in MANY:
-        assert recall(fit(name, world, one, world.features(), training=LONG), world) > 0.8
+        rec = fit(name, world, one, world.features(), training=LONG)
+        assert recall(rec, world) > 0.8
+        takes_in_by_texts_alone(rec, world)
     if name in OPTIONAL:
         assert np.allclose(scores(name, world, one), scores(name, world), atol=1e-6), "one is told from nothing"
 
@@ -135,7 +164,9 @@ def test_a_modality_of_one_item(name: str, world: World) -> None:
 def test_vectors_that_are_all_the_same_say_nothing(name: str, values: float, world: World) -> None:
     same = of(world, np.full((len(world.split.items), 4), values))
     fit(name, world, same)
-    assert recall(fit(name, world, same, world.features(), training=LONG), world) > 0.8
+    rec = fit(name, world, same, world.features(), training=LONG)
+    assert recall(rec, world) > 0.8
+    takes_in_by_texts_alone(rec, world)
     if name in OPTIONAL:
         assert np.allclose(scores(name, world, same), scores(name, world), atol=1e-6)
 
@@ -171,6 +202,51 @@ def test_one_number_an_item(name: str, world: World) -> None:
 def test_no_number_an_item_is_refused(world: World) -> None:
     with pytest.raises(BadTable, match=r"no columns.*leave them out of \[inputs\]"):
         of(world, np.zeros((len(world.split.items), 0)))
+
+
+@every
+def test_what_is_no_vectors_is_refused_and_it_is_said_how_to_make_some(name: str, world: World) -> None:
+    items = world.split.items
+    texts = Texts(items, ("a title",) * len(items), Provenance("drawn"))
+    given: list[tuple[Any, str]] = [
+        (texts, r"is texts, .*Encode them:  \w+ = penchant\.encode\.texts\("),
+        (list(texts.values), r"is text, .*Texts\(ids, .*penchant\.encode\.texts\("),
+        (np.ones((len(items), 4)), r"is a ndarray, .*  \w+ = Features\(ids, values, "),
+        (None, r"is a NoneType, .*Features\("),
+    ]
+    for value, said in given:
+        with pytest.raises(BadInput, match=said):
+            fit(name, world, value)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "then"),
+    [
+        (Freedom(neighbours=0), "neighbours = 10"),
+        (Freedom(mm_layers=-1), "mm_layers = 1"),
+        (Freedom(layers=-1), "layers = 2"),
+        (Freedom(dim=0), "dim = 64"),
+        (Lirdrec(neighbours=0), "neighbours = 10"),
+        (Lirdrec(mm_layers=-1), "mm_layers = 1"),
+        (Lirdrec(layers=-1), "layers = 2"),
+        (Lirdrec(dim=0), "dim = 64"),
+        (Bm3(layers=-1), "layers = 1"),
+        (Bm3(dim=0), "dim = 64"),
+        (Vbpr(content_scale=0), "content_scale = 0.1"),
+        (Vbpr(content_scale=math.nan), "content_scale = 0.1"),
+        (Vbpr(content_dim=0), "content_dim = 32"),
+        (Vbpr(dim=0), "dim = 32"),
+        (Mllmrec(negatives=0), "negatives = 1"),
+    ],
+    ids=lambda value: f"{value.name}" if isinstance(value, Model) else value.replace(" ", ""),
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_trained(model: Model, then: str, world: World) -> None:
+    given = {"item_texts" if model.name == "mllmrec" else "look": world.features()}
+    with pytest.raises(BadSetting, match=rf"^\[model\] {model.name} {then.partition(' ')[0]} = .*:  {then}$"):
+        model.fit(world.train, world.valid, SHORT, **given)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -286,7 +362,7 @@ def test_thresholds_beyond_any_cosine(turned: Features, world: World) -> None:
     assert edges(joined(replace(model, threshold=-1), world.train, turned)) == together | near
     every_pair = knn(turned, n)
     assert every_pair.matrix.data.min() < -0.99, "and cosines do go down to -1"
-    assert denoise(every_pair, -1).edges == every_pair.edges == 40 * 39 + 0 * n
+    assert denoise(every_pair, -1).edges == every_pair.edges == 40 * 39
     assert denoise(every_pair, 1.1).edges == 0
 
 

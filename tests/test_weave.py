@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,13 +17,15 @@ from penchant import metrics, topk, woven
 from penchant.data import Ids, Interactions, Queries
 from penchant.errors import BadSetting, UnknownKey
 from penchant.features import Features, whitened
+from penchant.fibres import Fibres
 from penchant.models import weave
 from penchant.models.ease import Ease
+from penchant.models.lightgcn import LightGcn
 from penchant.models.weave import Weave
 from penchant.ranking import Task, evaluate
 from penchant.scorers import ItemToItem
 from penchant.split import Split
-from penchant.strands import Strands, ease, largest
+from penchant.strands import Strands, ease, largest, taken
 from penchant.texts import Provenance
 from penchant.training import Training
 from penchant.woven import Rivals, chosen, rivals
@@ -627,6 +630,31 @@ def test_a_tenth_of_everyones_choices_is_set_apart_and_none_is_lost() -> None:
     assert kept.join(held).hash == train.hash
     assert weave._apart(train, 0)[1].hash == held.hash
     assert weave._apart(train, 1)[1].hash != held.hash
+
+
+@pytest.mark.parametrize("kept", [None, 9])
+@pytest.mark.parametrize("name", ["low 32", "ease features", "ease 2", "walk 2 (0.5, 0)", "slow 4", "words as is"])
+def test_an_input_with_the_name_of_a_strand_is_refused(name: str, kept: int | None) -> None:
+    items = small().items
+    with pytest.raises(BadSetting, match=rf"of its own `{re.escape(name)}`.* another name in \[inputs\]"):
+        Weave(l2=L2, kept=kept).fit(small().train, small().valid, **{"words": drawn(items), name: drawn(items, (3,))})
+
+
+def test_an_input_with_the_name_of_the_backbone_s_strand_is_refused() -> None:
+    named = {"model lightgcn": drawn(small().items)}
+    with pytest.raises(BadSetting, match=r"`model lightgcn`"):
+        Weave(backbone=LightGcn(dim=4)).fit(small().train, small().valid, **named)
+    Weave(l2=L2).fit(small().train, small().valid, **named)  # there is no such strand
+
+
+def test_all_names_of_strands_that_are_not_of_features_are_taken() -> None:
+    train = tastes()[0].train
+    vectors = {"toy": (np.ones((70, 2), np.float32),) * 2}
+    own = set(Strands(train, {}, L2, ALPHA, vectors).names) | set(Fibres(train, {}, L2, ALPHA, vectors, 5).names)
+    assert own <= taken(L2, "toy")
+    assert taken(L2, "toy") - own <= {"ease features", "low 64", "low 128", "low 256"}, (
+        "those need features, or more items"
+    )
 
 
 @pytest.mark.parametrize("settings", [{"l2": ()}, {"l2": (-1.0,)}, {"l2": (50.0, 0.0)}, {"alpha": -0.5}])

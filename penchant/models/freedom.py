@@ -63,6 +63,7 @@ class Freedom(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> FreedomNet:
+        self.require(dim=1, layers=0, mm_layers=0, neighbours=1)
         if not 0 < self.keep_edges <= 1:
             raise BadSetting(
                 f"[model] freedom keep_edges = {self.keep_edges:g} is the share of choices that an epoch keeps, above 0 and "
@@ -132,7 +133,8 @@ class FreedomNet(nn.Module):
         return total
 
     def finish(self) -> Scorer:
-        return factors(self.pairs.train, self.embed(self.hops), self.intake if self.graph is not None else None)
+        told = self.graph is not None and self.model.neighbours > 1  # by others than itself
+        return factors(self.pairs.train, self.embed(self.hops), self.intake if told else None)
 
     @torch.no_grad()
     def intake(self, turn: np.ndarray) -> Smoothed:

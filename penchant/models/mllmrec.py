@@ -70,11 +70,7 @@ class Mllmrec(Model):
     least: ClassVar[dict[str, int]] = {"neighbours": 0, "threshold": -1}  # in a recipe
 
     def build(self, train: Interactions, item_texts: Features, user_preferences: Features | None = None) -> MllmrecNet:
-        for name in ("neighbours", "neighbours_jaccard", "layers", "gcn_layers"):
-            if getattr(self, name) < 0:
-                raise BadSetting(
-                    f"[model] mllmrec {name} = {getattr(self, name)} must be 0 or more:  {name} = {getattr(Mllmrec, name)}"
-                )
+        self.require(neighbours=0, neighbours_jaccard=0, layers=0, gcn_layers=0, negatives=1)
         if min(self.dim, self.hidden) < 1:
             raise BadSetting("[model] mllmrec dim and hidden are widths, at least 1: dim = 64, hidden = 256")
         if math.isnan(self.threshold):

@@ -5,6 +5,7 @@ He & McAuley, "VBPR: visual Bayesian personalized ranking from implicit feedback
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +18,7 @@ from torch import nn
 from penchant import losses
 from penchant.batches import Pairs, Triples
 from penchant.data import Interactions
+from penchant.errors import BadSetting
 from penchant.features import Features
 from penchant.gemm import product
 from penchant.intakes import Projected
@@ -47,6 +49,12 @@ class Vbpr(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> VbprNet:
+        self.require(dim=1, content_dim=1)
+        if not 0 < self.content_scale < math.inf:
+            raise BadSetting(
+                f"[model] vbpr content_scale = {self.content_scale:g} is the length of an item's features, above 0 and finite:  "
+                "content_scale = 0.1"
+            )
         parts = [f.centred().unit().values for f in features.values()]
         f = self.content_scale * np.concatenate(parts, axis=1)
         return VbprNet(self, train, torch.from_numpy(f.astype(np.float32)))

@@ -23,7 +23,7 @@ from penchant.features import Features
 from penchant.fibres import Fibres
 from penchant.model import Model
 from penchant.scorers import Factors, Scorer
-from penchant.strands import Pairs, Strands
+from penchant.strands import Pairs, Strands, taken
 from penchant.training import Curve, Training, Undecided, Validation
 from penchant.woven import FEW, chosen, rivals
 
@@ -82,6 +82,13 @@ class Weave(Model):
                 f"weave weighs each of its features by itself: {len(features)} are too many (at most {MOST_FEATURES}). Join some in "
                 '[inputs]:  looks = { from = ["features/a", "features/b"] }'
             )
+        names = taken(self.l2, None if self.backbone is None else self.backbone.name)
+        for name in features:
+            if name in names | {f"{other} as is" for other in features}:
+                raise BadSetting(
+                    f"weave calls a strand of its own `{name}`, so no input can be called that. Give it another name in "
+                    "[inputs], such as  text  or  image"
+                )
         return Loom(self, train, features)
 
 
