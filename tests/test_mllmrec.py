@@ -97,8 +97,8 @@ def unit(features: Features) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
 
 
-def twin_vectors(net: MllmrecNet, users: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """h of all users and items, in double precision and from the raw inputs."""
+def twin_items(net: MllmrecNet) -> torch.Tensor:
+    """e of all items, in double precision and from the raw inputs."""
     model, train = net.model, net.pairs.train
     x = unit(features(train.items, (0, 16)))
     a, layer = torch.from_numpy(twin_graph(model, train, x)), torch.from_numpy(x)
@@ -106,12 +106,23 @@ def twin_vectors(net: MllmrecNet, users: bool) -> tuple[torch.Tensor, torch.Tens
     for _ in range(model.layers):
         layer = a @ layer
         e = e + layer
+    return e
+
+
+def twin_text(net: MllmrecNet, users: bool, u: int, without: int = -1) -> torch.Tensor:
+    """t_u, of means without one item."""
+    train, e = net.pairs.train, twin_items(net)
     texts = features(train.users, (17, 22) if users else range(23))
-    t = []
-    for u in range(len(train.users)):
-        mine = sorted(set(train.item[train.user == u].tolist()))
-        mean = e[mine].mean(0) if mine else torch.zeros_like(e[0])
-        t.append(torch.from_numpy(unit(texts)[u]) if texts.present[u] else mean)
+    if texts.present[u]:
+        return torch.from_numpy(unit(texts)[u])
+    mine = sorted(set(train.item[train.user == u].tolist()) - {without})
+    return e[mine].mean(0) if mine else torch.zeros_like(e[0])
+
+
+def twin_vectors(net: MllmrecNet, users: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """h of all users and items."""
+    model, train, e = net.model, net.pairs.train, twin_items(net)
+    t = [twin_text(net, users, u) for u in range(len(train.users))]
     h = torch.cat([net.f_user(torch.stack(t)), net.f_item(e)])
     if model.gcn_layers:
         z = F.normalize(h, dim=1)
@@ -132,7 +143,8 @@ def test_loss_and_gradients_of_a_batch_are_those_of_the_literal_form(
     h_u, h_i = twin_vectors(twin, users)
     terms = []
     for u, i, row in zip(batch.user, batch.positive, batch.negative.reshape(len(batch), -1), strict=True):
-        terms += [-F.logsigmoid(h_u[u] @ h_i[i] - h_u[u] @ h_i[j]) for j in row]
+        own = h_u[u] if gcn else twin.f_user(twin_text(twin, users, int(u), int(i))[None])[0]
+        terms += [-F.logsigmoid(own @ h_i[i] - own @ h_i[j]) for j in row]
     expected = torch.stack(terms).mean()
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
     found.backward()

@@ -44,7 +44,8 @@ class Mllmrec(Model):
     Cosines end at 1 and -1: threshold above 1 leaves A_jac alone, -1 all of the nearest; neighbours = 0 leaves A_jac,
     neighbours_jaccard = 0 A_sem.
     t_u: the text about u's preferences. Without one, as for all users if none are given, t_u is the mean of e over her train
-    items; so is a stranger's over her history.
+    items; so is a stranger's over her history. In training that mean is without the item that is ranked (not with gcn_layers): with
+    it, the towers learn to tell what is in a mean, and not what goes with it.
     gcn_layers: the paper's "w/ GCN_UI", 2 there: z = h / |h| over users and items, smoothed over the graph of choices by so
     many layers of LightGCN, is added, h + sum_k z^(k).
 
@@ -125,6 +126,7 @@ def means(train: Interactions, e: np.ndarray) -> np.ndarray:
 class MllmrecNet(nn.Module):
     e: torch.Tensor
     t: torch.Tensor
+    size: torch.Tensor
 
     def __init__(
         self,
@@ -140,6 +142,8 @@ class MllmrecNet(nn.Module):
         self.below, self.degree = e[:-1] or e, degree  # for items that come later
         self.register_buffer("e", torch.tensor(e[-1]), persistent=False)  # (I, D), frozen
         self.register_buffer("t", torch.tensor(t), persistent=False)  # (U, D), frozen
+        size = torch.tensor(np.bincount(train.user, minlength=len(t)) * ~told, dtype=torch.float32)
+        self.register_buffer("size", size, persistent=False)  # (U,) how many items t_u is the mean of
         self.f_user, self.f_item = (_tower(t.shape[1], model) for _ in range(2))
         self.hops = Hops.bipartite(train) if model.gcn_layers else None
 
@@ -148,13 +152,23 @@ class MllmrecNet(nn.Module):
 
     def loss(self, batch: Triples) -> torch.Tensor:
         if self.hops is None:  # each row of the batch once
-            users, user = batch.user.unique(return_inverse=True)
+            t, user = self.asked(batch)
             items, item = batch.items.unique(return_inverse=True)
-            vectors = Embedded(self.f_user(self.t[users]), self.f_item(self.e[items]))
+            vectors = Embedded(self.f_user(t), self.f_item(self.e[items]))
             x = products(vectors, Triples(user, item[:, 0], item[:, 1:]))  # (B, 1 + n), the chosen item first
         else:
             x = products(self.embed(), batch)
         return losses.bpr(x[:, :1], x[:, 1:])
+
+    def asked(self, batch: Triples) -> tuple[torch.Tensor, torch.Tensor]:
+        """t of the batch's users, and whose row is whose; of means without the item that is ranked."""
+        n = self.size[batch.user, None]
+        if not n.any():
+            users, user = batch.user.unique(return_inverse=True)
+            return self.t[users], user
+        t = self.t[batch.user]
+        rest = (n * t - self.e[batch.positive]) / (n - 1).clamp_min(1)
+        return torch.where(n > 0, rest, t), torch.arange(len(t), device=t.device)
 
     def embed(self) -> Embedded:
         """All vectors. parts: with gcn_layers, what each item adds to those who choose it, see `Towers`."""
