@@ -460,9 +460,9 @@ def test_the_variant_learns_too_and_gives_its_reasons() -> None:
         ({"neighbours_jaccard": -2}, "neighbours_jaccard = -2"),
         ({"layers": -1}, "layers = -1"),
         ({"gcn_layers": -1}, "gcn_layers = -1"),
-        ({"dim": 0}, "widths, at least 1"),
-        ({"hidden": 0}, "widths, at least 1"),
-        ({"threshold": float("nan")}, "threshold is a cosine"),
+        ({"dim": 0}, "dim = 0 must be 1 or more"),
+        ({"hidden": 0}, "hidden = 0 must be 1 or more"),
+        ({"threshold": float("nan")}, "threshold = nan must be -1 or more"),
     ],
 )
 def test_settings_that_mean_nothing_are_named(small: Interactions, settings: dict[str, float], match: str) -> None:

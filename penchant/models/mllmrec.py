@@ -6,7 +6,6 @@ Dang et al., "MLLMRec: A Preference Reasoning Paradigm with Graph Refinement for
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -71,11 +70,7 @@ class Mllmrec(Model):
     least: ClassVar[dict[str, int]] = {"neighbours": 0, "threshold": -1}  # in a recipe
 
     def build(self, train: Interactions, item_texts: Features, user_preferences: Features | None = None) -> MllmrecNet:
-        self.require(neighbours=0, neighbours_jaccard=0, layers=0, gcn_layers=0, negatives=1)
-        if min(self.dim, self.hidden) < 1:
-            raise BadSetting("[model] mllmrec dim and hidden are widths, at least 1: dim = 64, hidden = 256")
-        if math.isnan(self.threshold):
-            raise BadSetting("[model] mllmrec threshold is a cosine, and nan is none: threshold = 0.7")
+        self.require(dim=1, hidden=1, negatives=1, neighbours=0, neighbours_jaccard=0, threshold=-1, layers=0, gcn_layers=0)
         texts = item_texts.unit()
         if not texts.present.any():
             raise MissingInput(
@@ -183,7 +178,7 @@ class MllmrecNet(nn.Module):
     @torch.no_grad()
     def finish(self) -> Scorer:
         vectors = self.embed()
-        first, bias, second, offset = self.f_user.parameters()
+        first, *rest = map(plain, self.f_user.parameters())
         pull = None
         if self.hops is not None:
             below = propagate(vectors.parts[0], self.hops, self.model.gcn_layers - 1)[len(self.t) :]
@@ -191,18 +186,9 @@ class MllmrecNet(nn.Module):
             pull = plain(below) / np.sqrt(np.maximum(degree, 1), dtype=np.float32)[:, None]
         w1, b1, w2, b2 = map(plain, self.f_item.parameters())
         m, e = self.model, np.stack(self.below)[1:]
-        intake = Towered(self.degree, e, w1, b1, w2, b2, plain(first), m.neighbours, m.threshold, m.layers)
-        return Towers(
-            plain(vectors.users),
-            self.told,
-            plain(vectors.items),
-            plain(self.e @ first.T),
-            plain(bias),
-            plain(second),
-            plain(offset),
-            pull,
-            intake,
-        )
+        intake = Towered(self.degree, e, w1, b1, w2, b2, first, m.neighbours, m.threshold, m.layers)
+        read = plain(self.e @ self.f_user[0].weight.T)
+        return Towers(plain(vectors.users), self.told, plain(vectors.items), read, *rest, pull, intake)
 
 
 def _tower(inputs: int, model: Mllmrec) -> nn.Sequential:
