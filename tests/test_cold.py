@@ -448,9 +448,9 @@ def test_a_new_item_has_neighbours_of_both_sorts_and_a_reason(name: str) -> None
     given = explain(rec, "user-003", "new-013", both)
     assert given.evidence
     assert all(e.title == f"Old {e.item_id}" for e in given.evidence)
-    known = explain(rec, "somebody", "item-023", both, history=("new-003", "item-013"))
-    assert {e.title for e in known.evidence} <= {"New new-003", "Old item-013"}
-    assert known.evidence
+    mixed = ("item-004", "new-003", "item-015", "item-013", "new-006", "item-027")
+    known = explain(rec, "somebody", "item-023", both, history=mixed)
+    assert known.evidence[0].title in ("New new-003", "Old item-013"), "what is of its group speaks most for it"
 
 
 # --- missing modalities and bad input -----------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ class MllmrecNet(nn.Module):
     @torch.no_grad()
     def finish(self) -> Scorer:
         vectors = self.embed()
-        first, *rest = map(plain, self.f_user.parameters())
+        first, bias, second, offset = map(plain, self.f_user.parameters())
         pull = None
         if self.hops is not None:
             below = propagate(vectors.parts[0], self.hops, self.model.gcn_layers - 1)[len(self.t) :]
@@ -187,8 +187,8 @@ class MllmrecNet(nn.Module):
         w1, b1, w2, b2 = map(plain, self.f_item.parameters())
         m, e = self.model, np.stack(self.below)[1:]
         intake = Towered(self.degree, e, w1, b1, w2, b2, first, m.neighbours, m.threshold, m.layers)
-        read = plain(self.e @ self.f_user[0].weight.T)
-        return Towers(plain(vectors.users), self.told, plain(vectors.items), read, *rest, pull, intake)
+        users, items, read = plain(vectors.users), plain(vectors.items), plain(self.e) @ first.T
+        return Towers(users, self.told, items, read, bias, second, offset, pull, intake)
 
 
 def _tower(inputs: int, model: Mllmrec) -> nn.Sequential:
