@@ -34,6 +34,7 @@ __all__ = [
     "metrics",
     "models",
     "read",
+    "read_items",
     "shop",
     "split",
 ]
@@ -46,6 +47,7 @@ _NAMES = {
     "explain": ("reasons", "explain"),
     "load": ("saved", "read"),
     "read": ("folder", "read"),
+    "read_items": ("shelf", "read_items"),
 }
 
 

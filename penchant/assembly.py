@@ -17,7 +17,7 @@ from penchant.data import Dataset, Ids, Interactions
 from penchant.errors import BadTable, MissingFile, near, some
 from penchant.tables import INTERACTION_COLUMNS, check_interactions, check_rows, ids, parts, read_parquet, rows_of
 
-__all__ = ["assemble", "picture_files"]
+__all__ = ["assemble", "fields_of", "picture_files"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -63,7 +63,7 @@ def assemble(
     review = tuple(rows["review"].to_list()) if "review" in rows.columns else None
     choices = Interactions(users, items, user, item, column("timestamp"), column("position"), column("rating"), review)
     given = column("split")
-    texts, numbers = _fields(listed["user"], users)
+    texts, numbers = fields_of(listed["user"], users)
     notes.update({f"column of users that is no text, not used ({name})": 1 for name in numbers})
     if listed["user"] is not None:
         known = rows_of(pl.Series(users.keys, dtype=pl.String), listed["user"]["user_id"].to_list()) >= 0
@@ -127,7 +127,7 @@ def _once(user: np.ndarray, item: np.ndarray, rows: pl.DataFrame) -> np.ndarray:
     return np.sort(order[first])
 
 
-def _fields(
+def fields_of(
     listed: pl.DataFrame | None, vocabulary: Ids
 ) -> tuple[dict[str, tuple[str | None, ...]], dict[str, pl.Series]]:
     """Text columns and other columns of a table, in the rows of the vocabulary; null where it has no row."""
@@ -142,7 +142,7 @@ def _fields(
 
 
 def _catalog(path: Path, items: Ids, listed: pl.DataFrame | None, notes: dict[str, int]) -> Catalog:
-    fields, numbers = _fields(listed, items)
+    fields, numbers = fields_of(listed, items)
     source: Path | tuple[Path, ...] = ()
     keys: list[str] = []
     if (path / "images.parquet").exists():

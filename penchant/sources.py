@@ -28,7 +28,7 @@ from penchant.published import mmrec, movielens, rlmrec
 from penchant.tables import check_interactions, check_rows, ids, read_parquet, rows_of
 from penchant.textfiles import located, read_delimited
 
-__all__ = ["KINDS", "fingerprint", "import_", "kind_of"]
+__all__ = ["KINDS", "fingerprint", "import_", "kind_of", "pictures_in"]
 
 TEXT_TABLES = (".csv", ".tsv", ".txt", ".inter")
 
@@ -136,7 +136,7 @@ def parquet(root: Path) -> Contents:
         items=items,
         users=users,
         tables=tables,
-        pictures=None if root.is_file() else _pictures(base, notes),
+        pictures=None if root.is_file() else pictures_in(base, notes),
         features={} if root.is_file() else _features(base, items, notes),
         columns=columns,
         notes=notes,
@@ -173,7 +173,7 @@ def csv(root: Path) -> Contents:
             notes.update(checked.notes)
     used = {tables[name].name for name in ("interactions", "items", "users") if name in tables}
     _unused(root, "|".join(map(re.escape, used)), notes)
-    pictures = None if root.is_file() else _pictures(root, notes)
+    pictures = None if root.is_file() else pictures_in(root, notes)
     return Contents("", "", interactions, rows.get("item"), rows.get("user"), {}, pictures, {}, "", columns, notes)
 
 
@@ -240,7 +240,7 @@ def _others(base: Path, notes: dict[str, int]) -> dict[str, pl.DataFrame]:
     return tables
 
 
-def _pictures(base: Path, notes: dict[str, int]) -> Pictures | None:
+def pictures_in(base: Path, notes: dict[str, int]) -> Pictures | None:
     """From images.parquet, posters.parquet or images/; the first of two pictures of one item is taken."""
     file = next((f for f in (base / "images.parquet", base / "posters.parquet") if f.is_file()), None)
     if file is not None:

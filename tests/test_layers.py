@@ -26,7 +26,7 @@ ROOT = Path(penchant.__file__).parent
 LAYERS: dict[str, str] = {
     "0": "errors",
     "1": "data catalog texts features graph split leaky "
-    "folder sources archives arrays assembly columns published tables cells textfiles times "
+    "folder shelf sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards database vectors calls metrics report results compare page plots story table words "
     "under_noise stored questions difference gallery posters garbage forgetting sweep unswept",
