@@ -154,7 +154,7 @@ def compare(
     from penchant.runs import finished
 
     read = [(Report.read(folder), PerUser.read(folder)) for folder in map(finished, runs)]
-    made = comparing.compare(read, reference, metric)
+    made = comparing.compare(read, reference, metric, [folder.resolve().name for folder in runs])
     if out is not None:
         made.write(out)
     if json:

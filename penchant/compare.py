@@ -70,7 +70,8 @@ class Comparison:
     @property
     def method(self) -> str:
         """What was tested, for beneath a table."""
-        why = "chosen" if self.chosen else "the best that does not leak"
+        leaks = any(row.report.leaks for row in self.rows)
+        why = "chosen" if self.chosen else "the best that does not leak" if leaks else "the best"
         return (
             f"Differences are to {self.reference} ({why}), paired over the same users on values averaged over seeds; "
             f"p is Holm-corrected for {self.tests} test{'s' if self.tests != 1 else ''} under each metric."
@@ -144,9 +145,14 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[tuple[Report, PerUser]], reference: str | None = None, metrics: Sequence[str] | None = None
+    runs: Sequence[tuple[Report, PerUser]],
+    reference: str | None = None,
+    metrics: Sequence[str] | None = None,
+    folders: Sequence[str] = (),
 ) -> Comparison:
     """Every run against the chosen reference (a model's name or label), or against the best of the main metric.
+
+    folders: names of the run folders; runs of one model are called by theirs, where no two are the same.
 
     The user is the unit; values are averaged over seeds. Where the reference is picked because it came out best, p is
     corrected as if every pair had been tested, since in effect all were looked at. A row that leaks is never picked.
@@ -156,7 +162,7 @@ def compare(
     if len(runs) < 2:
         raise BadInput(f"{len(runs)} run given; a comparison needs two:  penchant compare RUN RUN")
     reports = [report for report, _ in runs]
-    names = labels(reports)
+    names = labels(reports, folders)
     _refuse(reports, names)
     order = _same_users(runs, names)
     shared = set.intersection(*(set(p.values) & set(r.metrics) for r, p in runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -146,8 +147,17 @@ def describe(report: Report) -> str:
     )
 
 
-def labels(reports: Sequence[Report]) -> tuple[str, ...]:
-    """A name for each report: its model, with the inputs or settings that tell it from others of the same model."""
+def labels(reports: Sequence[Report], folders: Sequence[str] = ()) -> tuple[str, ...]:
+    """A name for each report: its model; where others are of the same, the name of its folder, or what tells it from them in
+    inputs and settings."""
+    models = [(r.model, r.leaky) for r in reports]
+    if len(set(folders)) == len(reports):
+        shared = len(os.path.commonprefix(list(folders)).rpartition("-")[0])  # movielens-ease, movielens-weave
+        short = [folder[shared + 1 if shared else 0 :] for folder in folders]
+        plain = [f"{model} (leaky)" if leaky else model for model, leaky in models]
+        called = [s if models.count(m) > 1 else p for s, m, p in zip(short, models, plain, strict=True)]
+        if len(set(called)) == len(called):
+            return tuple(called)
     settings = [flat(r.settings) | flat(r.training) for r in reports]
     given = [{name: i.ref or i.description for name, i in r.inputs.items()} for r in reports]
     names = []

@@ -305,6 +305,10 @@ def test_runs_of_one_model_are_told_apart_by_what_differs():
     names = words.labels([ease, replace(ease, settings={"l2": 1000, "alpha": 1}), a_report()])
     assert names == ("ease l2=200", "ease l2=1000", "lightgcn")
     assert words.labels([ease, ease]) == ("ease #1", "ease #2")
+    folders = ["films-ease", "films-ease-wide", "films-graph"]
+    assert words.labels([ease, ease, a_report()], folders) == ("ease", "ease-wide", "lightgcn")
+    assert words.labels([ease, ease, a_report()], ["a", "b", "c"]) == ("a", "b", "lightgcn")
+    assert words.labels([ease, ease], ["same", "same"]) == ("ease #1", "ease #2")
 
 
 @pytest.mark.parametrize(
