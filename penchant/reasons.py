@@ -43,6 +43,7 @@ class Moved:
     strength: float
 
 
+LONG = 120  # characters of a title, in a sentence
 FEW = 4  # choices, below which it is said that motives rest on so little
 MORE = 1.1  # times as much as all people together: what moves somebody "more than most"
 
@@ -144,7 +145,7 @@ def _sentence(
     tells = "" if of >= FEW else ", as far as one choice tells" if of == 1 else f", as far as {of} choices tell"
     before = f"Answers to {moved}, which {verb} you more than most{tells}. " if motives else ""
     quoted = next((e for e in evidence if e.span), None)
-    named = " and ".join(f"“{e.title}”" for e in evidence)
+    named = _listed([f"“{e.title if len(e.title) <= LONG else e.title[: LONG - 1] + '…'}”" for e in evidence])
     if share is not None:
         said = f"Because you chose {named}"
         said += f": {share:.0%} of what speaks for it in your {of} choices" if of > len(evidence) else ""
@@ -156,6 +157,11 @@ def _sentence(
         said += f". Shared words: {', '.join(words)}"
     after = f" Of “{quoted.title}” you said: “{quoted.span}”" if quoted else ""
     return f"{before}{said}.{after}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A, B and C"""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
 
 
 def _title(catalog: Catalog | None, rec: Recommender, row: int) -> str:

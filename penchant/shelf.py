@@ -32,7 +32,9 @@ def read_items(path: Path | str) -> Catalog:
     file = root if root.is_file() else next((root / name for name in TABLES if (root / name).is_file()), None)
     if file is None:
         inside = some(sorted(f.name for f in root.iterdir()), 12) if any(root.iterdir()) else "nothing"
-        raise MissingFile(f"{root.name} has no table of items, like items.csv. It has: {inside}. Name the table itself.")
+        raise MissingFile(
+            f"{root.name} has no table of items, like items.csv. It has: {inside}. Name the table itself."
+        )
     if file.suffix == ".parquet":
         rows = check_rows(renamed(read_parquet(file), "items")[0], "item_id", file.name).frame
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -152,8 +151,9 @@ def labels(reports: Sequence[Report], folders: Sequence[str] = ()) -> tuple[str,
     inputs and settings."""
     models = [(r.model, r.leaky) for r in reports]
     if len(set(folders)) == len(reports):
-        shared = len(os.path.commonprefix(list(folders)).rpartition("-")[0])  # movielens-ease, movielens-weave
-        short = [folder[shared + 1 if shared else 0 :] for folder in folders]
+        parts = [folder.split("-") for folder in folders]  # movielens-ease, movielens-weave
+        same = next((n for n, column in enumerate(zip(*parts, strict=False)) if len(set(column)) > 1), len(parts[0]))
+        short = ["-".join(part[min(same, *(len(p) - 1 for p in parts)) :]) for part in parts]
         plain = [f"{model} (leaky)" if leaky else model for model, leaky in models]
         called = [s if models.count(m) > 1 else p for s, m, p in zip(short, models, plain, strict=True)]
         if len(set(called)) == len(called):

@@ -229,3 +229,14 @@ def test_of_an_item_that_was_chosen_it_is_said(model: Model) -> None:
 )
 def test_motives_of_few_choices_are_said_to_rest_on_few(of: int, said: str) -> None:
     assert said in _sentence((Evidence("a", "A", 1.0),), (), None, of, (Moved(("price: cheap",), 2.0, 1.0),))
+
+
+def test_a_sentence_lists_its_titles_and_cuts_very_long_ones() -> None:
+    titles = ["Kettle", "Mug", "A pot " * 400]
+    evidence = tuple(Evidence(f"p{n}", title, 1.0) for n, title in enumerate(titles))
+    said = _sentence(evidence, (), 0.5, 9, ())
+    assert said.startswith("Because you chose “Kettle”, “Mug” and “A pot A pot")
+    assert len(said) < 250
+    assert said.count("…") == 1
+    assert _sentence(evidence[:2], (), 0.5, 9, ()).startswith("Because you chose “Kettle” and “Mug”: 50%")
+    assert _sentence(evidence[:1], (), 0.5, 9, ()).startswith("Because you chose “Kettle”: 50%")

@@ -12,9 +12,7 @@ from PIL import Image
 import penchant as pc
 from penchant.errors import BadTable, MissingFile
 
-TABLE = (
-    "product_id,name,brand,price\n007,Red kettle,Acme,12.5\n8,Blue kettle,,9\n9,Green kettle,Acme,\n8,A second row of 8,Acme,1\n"
-)
+TABLE = "product_id,name,brand,price\n007,Red kettle,Acme,12.5\n8,Blue kettle,,9\n9,Green kettle,Acme,\n8,A second row of 8,Acme,1\n"
 
 
 def png(colour: str) -> bytes:
