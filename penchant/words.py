@@ -150,7 +150,7 @@ def labels(reports: Sequence[Report], folders: Sequence[str] = ()) -> tuple[str,
     """A name for each report: its model; where others are of the same, the name of its folder, or what tells it from them in
     inputs and settings."""
     models = [(r.model, r.leaky) for r in reports]
-    if len(set(folders)) == len(reports):
+    if folders and len(set(folders)) == len(reports):
         parts = [folder.split("-") for folder in folders]  # movielens-ease, movielens-weave
         same = next((n for n, column in enumerate(zip(*parts, strict=False)) if len(set(column)) > 1), len(parts[0]))
         short = ["-".join(part[min(same, *(len(p) - 1 for p in parts)) :]) for part in parts]
