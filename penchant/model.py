@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from penchant import topk
+from penchant import limits, topk
 from penchant.binding import Input, checked, print_of, vectors
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
@@ -88,8 +88,9 @@ class Model(ABC):
         """Train on `train`, choose the epoch on `valid`.
 
         Inputs are bound by name, aligned and checked for their origin. With a folder, a killed fit goes on from its
-        last validation. Raises MissingInput, Misaligned, Leak, Diverged, BadInput.
+        last validation. Raises BadSetting, MissingInput, Misaligned, Leak, Diverged, BadInput.
         """
+        limits.check(self)
         training = training or Training()
         bound = self.bind(train, inputs)
         validation = None if valid is None else Validation.of(train, valid, training.select)

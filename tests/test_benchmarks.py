@@ -24,5 +24,7 @@ sys.exit(bool(bad))
 def test_every_benchmark_finds_what_it_imports() -> None:
     names = sorted(path.stem for path in FOLDER.glob("*.py"))
     assert len(names) > 15
-    ended = subprocess.run([sys.executable, "-c", LOADED, *names], cwd=FOLDER, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADED, *names], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
