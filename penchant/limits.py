@@ -36,8 +36,9 @@ def check(model: Any, where: str = "[model]") -> None:
             check(value, f"{where} {f.name}")
         if not isinstance(value, Real):
             continue
-        wrong = "" if least <= value < math.inf else f"at least {least:g}" if not value >= least else "finite"
-        if not value and f.name.split("_")[0] == "temperature":
+        number = float(value)
+        wrong = "" if least <= number < math.inf else f"at least {least:g}" if not number >= least else "finite"
+        if not number and f.name.split("_")[0] == "temperature":
             wrong = "above 0: similarities are divided by it"
         if wrong:
             then = "" if f.default is MISSING else f":  {f.name} = {f.default}"

@@ -16,11 +16,11 @@ from penchant import limits, topk
 from penchant.binding import Input, checked, print_of, vectors
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
-from penchant.errors import BadSetting, Misaligned, MissingInput, UnknownId, example
+from penchant.errors import BadInput, BadSetting, Misaligned, MissingInput, UnknownId, example
 from penchant.features import Features
 from penchant.graph import Graph
 from penchant.intake import Stock, added
-from penchant.likeness import By, alike
+from penchant.likeness import By, alike, known
 from penchant.scorers import Popularity, Scorer
 from penchant.split import Split
 from penchant.training import Curve, Training, Undecided, Validation, seeded
@@ -191,8 +191,10 @@ class Recommender:
 
     def ask(self, users: Sequence[str], histories: Sequence[Sequence[str]] | None = None) -> Queries:
         """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise. A history
-        that is given stands for the person: she is judged by it alone."""
+        that is given stands for the person: she is judged by it alone. Raises BadInput for one id where a list of them is meant."""
         rows = self.users.rows(users)
+        if isinstance(histories, str):
+            raise BadInput(f"histories = {histories!r}: each user's is a list of item ids. Write:  [[{histories!r}]]")
         if histories is None:
             if (rows < 0).any():
                 stranger = users[int(np.flatnonzero(rows < 0)[0])]
@@ -200,8 +202,7 @@ class Recommender:
             return _rows(self.known, rows)
         if len(histories) != len(users):
             raise BadSetting(f"{len(histories)} histories for {len(users)} users; give one each")
-        given = [np.array([self.items.row(key) for key in history], np.int64) for history in histories]
-        return Queries.of(np.full(len(users), -1), given)
+        return Queries.of(np.full(len(users), -1), [known(self.items, history) for history in histories])
 
     def recommend(
         self,
