@@ -178,7 +178,12 @@ def recommend(
     from penchant import runs, screen
     from penchant.reasons import explain
 
-    if bool(user) == bool(history):
+    if user and history:
+        raise BadSetting(
+            "--user is somebody of this run, judged by what is known of her; --history is of someone new. Leave one out:  "
+            f"penchant recommend {run} --user {user[0]}  or  penchant recommend {run} --history {history[0]}"
+        )
+    if not user and not history:
         raise BadSetting("give --user ID, or --history ITEM (repeated) for someone new")
     opened = runs.read(run)
     rec = opened.recommender

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from answers_of import Ask, asking, surrounded
+import tomli_w
+from answers_of import Answer, Ask, asking, surrounded
 from worlds import World, worded
 
-from penchant import encode, models
+from penchant import encode, folder, models, saved, shop
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids
-from penchant.errors import BadInput, BadTable, UnknownId
+from penchant.errors import BadInput, BadTable, MissingFile, UnknownId
 from penchant.features import Features
 from penchant.model import Recommender
 from penchant.reasons import explain
@@ -117,3 +120,127 @@ def test_pictures_in_place_of_vectors(world: World) -> None:
     ):
         with pytest.raises(BadInput, match=then):
             models.Ease().fit(world.train, look=value)  # type: ignore[arg-type]
+
+
+# --- on the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data without pictures, and with recipes."""
+    made = tmp_path_factory.mktemp("mistakes")
+    data = shop.make(products=30, shoppers=40, choices=6, pictures=False).dataset
+    folder.write(data, made / "data")
+    for name in ("popular", "ease"):
+        tables = {"data": str(made / "data"), "model": {"name": name}, "protocol": {"at": [3]}}
+        (made / f"{name}.toml").write_text(tomli_w.dumps(tables), "utf-8")
+    return made
+
+
+@pytest.fixture
+def at(ask: Ask, shopped: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """The command line inside a folder with the runs `ease` and `popular`."""
+    monkeypatch.chdir(shopped)
+    for name in ("ease", "popular"):
+        if not (shopped / name).exists():
+            assert ask("run", f"{name}.toml", "--out", name).code == 0
+    return ask
+
+
+def mistake(answer: Answer) -> str:
+    """The one message of a mistake."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    assert len(re.findall(r"^penchant: [A-Z]\w+: ", answer.err, re.MULTILINE)) == 1
+    return answer.err.strip()
+
+
+def test_what_has_no_content_says_how_to_ask_on_the_command_line(at: Ask) -> None:
+    said = mistake(at("similar", "ease", "--item", "p0001", "--by", "content"))
+    assert "Ask --by behaviour, or fit it" in said
+    assert "by=" not in said
+    assert at("similar", "ease", "--item", "p0001", "--by", "behaviour").code == 0
+
+
+def test_a_user_and_a_history_together_are_told_apart(at: Ask) -> None:
+    said = mistake(at("recommend", "ease", "--user", "s00007", "--history", "p0003"))
+    assert "Leave one out:  penchant recommend ease --user s00007  or  penchant recommend ease --history p0003" in said
+    assert "give --user ID, or --history ITEM" in mistake(at("recommend", "ease"))
+
+
+def test_a_model_that_was_saved_by_itself_recommends(at: Ask, tmp_path: Path) -> None:
+    alone = tmp_path / "models" / "weave"
+    saved.read("ease/model").save(alone)
+    for command in ("recommend {} --user s00007", "similar {} --item p0003", "why {} --user s00007 --item p0003"):
+        mine, runs_ = (at(*command.format(place).split(), "--json") for place in (alone, "ease"))
+        assert mine.code == 0, mine.err
+        assert without_titles(mine.json) == without_titles(runs_.json)
+    assert f"all are in {alone / 'ids.json'}. For someone new:  penchant recommend {alone}" in mistake(
+        at("recommend", alone, "--user", "s")
+    )
+    assert f"all are in {alone / 'ids.json'}." in mistake(at("similar", alone, "--item", "s"))
+    assert f"a saved model, which has no numbers. It recommends:  penchant recommend {alone} --user ID" in mistake(
+        at("show", alone)
+    )
+    assert "the model of a run. Give the run:  ease" in mistake(at("recommend", "ease/model", "--user", "s00007"))
+
+
+def without_titles(value: Any) -> Any:
+    """An answer without what only a catalogue knows."""
+    if isinstance(value, dict):
+        left_out = ("title", "shared", "why", "sentence", "evidence", "span", "words")
+        return {key: without_titles(inner) for key, inner in value.items() if key not in left_out}
+    return [without_titles(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_the_folder_of_a_run_loads_its_model(at: Ask) -> None:
+    assert saved.read("ease").name == "ease"
+    with pytest.raises(MissingFile, match=r"no model in data: .*penchant run RECIPE\.toml"):
+        saved.read("data")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("protocol.ranking={candidates=5, seed=3}", "ranking"),
+        ("protocol.ranking={candidates=6, seed=0}", "ranking"),
+        ("protocol.min_test=2", "min_test"),
+        ("split.seed=1", "split"),
+    ],
+)
+def test_runs_that_differ_are_told_in_what_and_how_to_mend_it(
+    at: Ask, tmp_path: Path, setting: str, words: str
+) -> None:
+    first, second, third = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    like = ["--set", "protocol.ranking={candidates=5, seed=0}", "--set", "split.ratios=[0.4,0.2,0.4]"]
+    assert at("run", "ease.toml", "--out", first, *like).code == 0
+    assert at("run", "popular.toml", "--out", second, *like, "--set", setting).code == 0
+    said = mistake(at("compare", first, second))
+    assert f"\n  {words}: " in said
+    assert ("Give the recipes the same `data`" in said) == (words == "split")
+    if words != "split":
+        more = shlex.split(said.rpartition("RECIPE.toml")[2])
+        assert at("run", "popular.toml", "--out", third, *like, "--set", setting, *more).code == 0
+        assert at("compare", first, third).code == 0
+
+
+def test_a_comparison_names_protocol_and_data_where_both_differ(at: Ask, tmp_path: Path) -> None:
+    settings = ["--set", "split.seed=1", "--set", "protocol.ranking={candidates=5}"]
+    assert at("run", "popular.toml", "--out", tmp_path / "b", *settings).code == 0
+    assert "`split`, and the same [protocol] ranking, and run them again" in mistake(
+        at("compare", "ease", tmp_path / "b")
+    )
+
+
+def test_a_folder_without_a_log_says_that_it_is_the_log_that_is_missing(ask: Ask, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, said in (
+        ("", "The folder is empty. The log of who chose what is missing"),
+        ("items.csv", "It has: items.csv. The log of who chose what is missing"),
+        ("users.csv", "It has: items.csv, users.csv. The log of who chose what is missing"),
+        ("clicks.csv", "It has: clicks.csv, items.csv, users.csv. Rename the right one."),
+    ):
+        if name:
+            (raw / name).write_text("item_id,title\np1,One\n")
+        assert f"raw has no interactions.csv. {said}" in mistake(ask("data", "import", "csv", raw, "--out", "data"))
