@@ -158,6 +158,8 @@ class Model(ABC):
 
     asks_for_features: ClassVar[bool] = False
     """With `**features`: whether at least one is needed."""
+    decides: ClassVar[str] = ""
+    """What it chooses by ranking while it is fitted, beside the epoch, in words; the metric is its setting `choose`."""
 
 
 def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:

@@ -212,6 +212,10 @@ def _report(
     selected = f"the epoch by valid {select}" if run_epochs and len(split.valid) else "nothing: fixed settings"
     if trials:
         selected = f"{trials} settings{' and the epoch' if run_epochs else ''} by valid {select}"
+    if recipe.model.decides:
+        on = "valid" if len(split.valid) else "a tenth of train"
+        own = f"{recipe.model.decides} by {settings_of(recipe.model).get('choose', select)} on {on}"
+        selected = own if selected.startswith("nothing") else f"{own}, and {selected}"
     return Report(
         model=recipe.model.name,
         data=DataFacts(

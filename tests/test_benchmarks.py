@@ -39,7 +39,7 @@ def test_cold_items_are_known_by_their_words_where_there_are_no_pictures(monkeyp
     from cold_items import content  # type: ignore[import-not-found]
 
     for pictures, known_by in ((True, {"text", "image"}), (False, {"text"})):
-        data = shop.make(products=5, shoppers=8, choices=3, pictures=pictures).dataset
+        data = shop.make(products=24, shoppers=30, choices=5, pictures=pictures).dataset
         assert content(data).keys() == known_by
 
 

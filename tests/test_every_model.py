@@ -24,8 +24,9 @@ from penchant.errors import BadRecipe, BadSetting, Leak, Misaligned, MissingInpu
 from penchant.features import Features
 from penchant.model import Input, Model, Recommendation, Recommender
 from penchant.models.lightgcn import LightGcn
+from penchant.models.weave import NO_FACTORS
 from penchant.ranking import Task, evaluate
-from penchant.scorers import Popularity
+from penchant.scorers import Factors, Popularity
 from penchant.texts import Provenance
 from penchant.training import Training
 
@@ -230,6 +231,17 @@ def test_the_settings_of_a_backbone_are_looked_at_as_well() -> None:
         models.Weave(backbone=LightGcn(layers=-2)).fit(shared().train, None, SHORT)
     with pytest.raises(BadSetting, match=r"^\[model\] sgl temperature = 0 must be above 0"):
         models.Sgl(temperature=0).fit(shared().train, None, SHORT)
+
+
+def test_weave_knows_at_once_what_can_be_no_backbone_of_it() -> None:
+    for case in CASES:
+        factors = isinstance(fitted(case).scorer, Factors)
+        assert factors == (case.name not in NO_FACTORS)
+        if factors:
+            assert models.Weave(backbone=case.model).backbone == case.model
+            continue
+        with pytest.raises(BadSetting, match=rf"^\[model\] weave backbone = {case.name}: its scores are not products"):
+            models.Weave(backbone=case.model)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------

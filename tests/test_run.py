@@ -12,22 +12,24 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from penchant import folder, run, runs, saved, shop
-from penchant.data import Dataset, Ids
+from penchant import examples, folder, run, runs, saved, shop, story, words
+from penchant.data import Dataset, Ids, Queries
 from penchant.errors import BadModel, BadSetting, Misaligned, MissingFile, MissingInput, PenchantError
 from penchant.features import Features
+from penchant.ranking import evaluate
 from penchant.recipe import Recipe, parse, read
 from penchant.report import Report
 from penchant.results import PerUser, TopLists
 from penchant.run import Run
 from penchant.seeds import Silent
+from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance
 
@@ -524,6 +526,77 @@ def test_without_a_valid_part_epochs_are_fixed_and_the_report_says_so(data: Path
     assert made.report.protocol.selected_by.startswith("nothing")
     assert made.report.epochs == 12
     assert all(point.valid is None for point in made.report.curve)
+
+
+CHANCE = {  # what is asked, and how many items compete for a user: by counting them
+    "all": ({"mask": ["train"], "history": ["train"]}, lambda split, user: len(split.items) - train_of(split, user)),
+    "unmasked": ({"mask": [], "history": ["train"]}, lambda split, user: len(split.items)),
+    "candidates": ({"ranking": {"candidates": 11}}, lambda split, user: 11),
+    "cold": (
+        {"mask": ["train", "valid"], "history": ["train", "valid"], "only_cold": True},
+        lambda split, user: len(set(split.cold.tolist()) - set(split.valid.item[split.valid.user == user].tolist())),
+    ),
+}
+
+
+def train_of(split: Split, user: int) -> int:
+    return int((split.train.user == user).sum())
+
+
+@pytest.mark.parametrize("case", CHANCE)
+def test_the_report_says_what_a_list_drawn_at_random_would_hold(
+    data: Path, store: Store, tmp_path: Path, case: str
+) -> None:
+    protocol, count = CHANCE[case]
+    cold = {"by": "cold_items", "share": 0.5}
+    wish = recipe(
+        data,
+        model={"name": "popular"},
+        split=cold if case == "cold" else {"by": "given"},
+        protocol=protocol | {"at": [3]},
+    )
+    made = run.run(wish, tmp_path / "out", store)
+    rows = made.prepared.split.users.rows(made.per_user.users)
+    chance = float(np.mean([min(3 / count(made.prepared.split, user), 1) for user in rows]))
+    said = " ".join(story.headline(made.report, examples.audience(made)))
+    assert f"A list drawn at random would hold about {words.figure('recall@3', chance)}" in said
+    blind = replace(wish.task, metrics=("recall@3",))
+    drawn = [evaluate(Blind(seed), made.prepared.split, blind, seed=seed).mean["recall@3"] for seed in range(40)]
+    assert np.mean(drawn) == pytest.approx(chance, abs=4 * np.std(drawn) / 40**0.5), "and so it does"
+    assert "at random" not in " ".join(story.headline(made.report, None)), "what competes is not known"
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Scores drawn at random."""
+
+    seed: int
+
+    def score(self, queries: Queries) -> np.ndarray:
+        return np.random.default_rng([self.seed, len(queries)]).random((len(queries), 60), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "ratios", "selected"),
+    [
+        ({}, [0.6, 0.2, 0.2], "the weights of its strands by ndcg@100 on valid"),
+        ({"choose": "ndcg@10"}, [0.8, 0, 0.2], "the weights of its strands by ndcg@10 on a tenth of train"),
+        (
+            {"backbone": {"name": "bpr", "dim": 4}},
+            [0.6, 0.2, 0.2],
+            "the weights of its strands by ndcg@100 on valid, and the epoch by valid recall@20",
+        ),
+    ],
+)
+def test_a_weave_says_that_it_chose_its_weights(
+    data: Path, store: Store, tmp_path: Path, model: dict, ratios: list[float], selected: str
+) -> None:
+    wish = recipe(data, model={"name": "weave", **model}, split={"by": "by_ratio", "ratios": ratios})
+    made = run.run(replace(wish, seeds=(0,)), tmp_path / "out", store)
+    assert made.report.protocol.selected_by == selected
+    said = " ".join(story.headline(made.report, None))
+    assert f"Chosen: {selected}, never by the number shown." in said
+    assert made.report.main == "recall@20"
 
 
 def test_candidate_ranking_is_printed_with_the_number(data: Path, store: Store, tmp_path: Path) -> None:
