@@ -244,3 +244,24 @@ def test_a_folder_without_a_log_says_that_it_is_the_log_that_is_missing(ask: Ask
         if name:
             (raw / name).write_text("item_id,title\np1,One\n")
         assert f"raw has no interactions.csv. {said}" in mistake(ask("data", "import", "csv", raw, "--out", "data"))
+
+
+@pytest.mark.parametrize("by", ["by_ratio", "leave_last_out"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_people_of_one_choice_each_are_parted_by_time(ask: Ask, tmp_path: Path, by: str, timed: bool) -> None:
+    item = np.random.default_rng(0).choice(8, 200, p=np.arange(8, 0, -1) / 36)
+    times = [f",{1_700_000_000 + 1000 * n}" if timed else "" for n in range(200)]
+    lines = [f"u{n},p{i}{time}\n" for n, (i, time) in enumerate(zip(item, times, strict=True))]
+    (tmp_path / "log.csv").write_text("user_id,item_id" + ",timestamp" * timed + "\n" + "".join(lines))
+    assert ask("data", "import", "csv", tmp_path / "log.csv", "--out", "data").code == 0
+    (tmp_path / "x.toml").write_text('data = "data"\n[protocol]\nat = [3]\n')
+    said = mistake(ask("run", "x.toml", "--set", f"split.by={by}"))
+    assert "A typical user has 1 choice, too few for a part of each. Part them by moments:  " in said
+    assert ("add a `timestamp` column" in said) != timed
+    assert said.endswith('split = { by = "by_time" }')
+    if timed:
+        assert ask("run", "x.toml", "--set", "split.by=by_time").code == 0
+        said = mistake(ask("run", "x.toml", "--set", "split.by=by_time", "--final"))
+        assert said.endswith('nothing can be learned but what most choose:  [model] name = "popular"')
+        popular = ("run", "x.toml", "--set", "split.by=by_time", "--set", "model.name=popular", "--out", "popular")
+        assert ask(*popular).code == ask(*popular, "--final").code == 0

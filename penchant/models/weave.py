@@ -153,7 +153,8 @@ class Loom(Undecided):
             asked = np.sort(np.random.default_rng(seed).choice(asked, FEW, replace=False))
         if not len(asked):
             raise BadSetting(
-                "weave: nothing is held out to choose its weights by. Give it a valid part, or users with two choices and more"
+                "weave: nothing is held out to choose its weights by. Give it a valid part, or users with two choices and more. "
+                'Of people with one choice each nothing can be learned but what most choose:  [model] name = "popular"'
             )
         found = rivals(strands, x[asked], missing[asked])
         w = chosen(found, self.model.choose, seed) / found.scale
