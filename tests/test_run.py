@@ -29,6 +29,7 @@ from penchant.report import Report
 from penchant.results import PerUser, TopLists
 from penchant.run import Run
 from penchant.seeds import Silent
+from penchant.sources import import_
 from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance
@@ -680,6 +681,48 @@ def test_an_item_without_a_vector_is_accepted_counted_and_ranked(data: Path, sto
     scores = made.recommender.score(made.prepared.split.queries("test", ("train",)))
     assert scores.shape[1] == 60
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "present"),
+    [
+        ("zeros", ["30 of 60 items have none (50.0%)"], 30),
+        ("nothing", ["60 of 60 items have none (100.0%)"], 0),
+        ("same", ["all 60 vectors are the same, so they tell no item from another"], 60),
+        ("half the same", ["30 of 60 items have none (50.0%)", "all 30 vectors are the same, so they"], 30),
+        ("strange", ["30 of 60 items have none (50.0%)", "30 of its 60 ids are of no item here"], 30),
+        ("sound", [], 60),
+    ],
+)
+def test_vectors_that_tell_nothing_are_counted_before_training_and_in_the_report(
+    store: Store, tmp_path: Path, damage: str, said: list[str], present: int
+) -> None:
+    heard = []
+
+    class Heard(Silent):
+        def stage(self, name: str, total: int | None = None) -> None:
+            heard.append(name)
+
+    world, raw_data = small_world(), tmp_path / "raw"
+    folder.write(replace(world, features={"shelf": world.features["image"]}), raw_data)
+    (raw_data / "card.toml").unlink()
+    file, names = raw_data / "features" / "shelf.npy", raw_data / "features" / "shelf.ids.txt"
+    values = np.load(file)
+    if damage == "strange":
+        keys = names.read_text("utf-8").splitlines()
+        names.write_text("\n".join([*keys[:30], *(f'"gone-{n}"' for n in range(30))]) + "\n", "utf-8")
+    values[30 * (damage == "zeros") :] *= damage not in ("zeros", "nothing")
+    values[:] = values[0] if damage in ("same", "half the same") else values
+    values[30:] *= damage != "half the same"
+    np.save(file, values)
+    import_("parquet", raw_data, tmp_path / "data")
+    inputs = {"shelf": {"from": "features/shelf"}}
+    made = run.run(recipe(tmp_path / "data", model={"name": "ease"}, inputs=inputs), tmp_path / "out", store, Heard())
+    lines = [line.removeprefix("input shelf: ") for line in heard if line.startswith("input shelf: ")]
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+    found = made.report.inputs["shelf"]
+    assert (found.present, found.total) == (present, 60)
 
 
 @pytest.mark.long
