@@ -180,7 +180,7 @@ def recommend(
 
     if user and history:
         raise BadSetting(
-            "--user is somebody of this run, judged by what is known of her; --history is of someone new. Leave one out:  "
+            "give --user ID, or --history ITEM for someone new, who is judged by that alone; not both. Leave one out:  "
             f"penchant recommend {run} --user {user[0]}  or  penchant recommend {run} --history {history[0]}"
         )
     if not user and not history:

@@ -37,9 +37,10 @@ def check(model: Any, where: str = "[model]") -> None:
         if not isinstance(value, Real):
             continue
         number = float(value)
-        wrong = "" if least <= number < math.inf else f"at least {least:g}" if not number >= least else "finite"
+        wrong = "" if least <= number < math.inf else f"{least:g} or more" if not number >= least else "finite"
         if not number and f.name.split("_")[0] == "temperature":
             wrong = "above 0: similarities are divided by it"
         if wrong:
-            then = "" if f.default is MISSING else f":  {f.name} = {f.default}"
+            usual = f.default if f.default is not None else 0.2 if f.name.startswith("temperature") else 100
+            then = "" if f.default is MISSING else f":  {f.name} = {usual}"
             raise BadSetting(f"{where} {model.name} {f.name} = {value} must be {wrong}{then}")

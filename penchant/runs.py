@@ -60,7 +60,10 @@ class Opened:
                     raise UnknownId(kind, key, ids.keys, self._who_there_is(kind, key, ids))
 
     def _who_there_is(self, kind: str, key: str, ids: Ids) -> str:
-        where, titled = _model_of(self.folder) / "ids.json", self.folder / "items.parquet"
+        where, titled = (
+            (self.folder if _alone(self.folder) else self.folder / "model") / "ids.json",
+            self.folder / "items.parquet",
+        )
         there = f"There are {len(ids):,} {kind}s, e.g. {some(ids.keys[:3])}; all"
         if kind == "user":
             return f"{there} are in {where}. For someone new:  penchant recommend {_word(self.folder)} --history ITEM"
@@ -92,7 +95,7 @@ def read(folder: Path | str) -> Opened:
     ):  # a kill between two renames
         raise MissingFile(_unmade(folder))
     again = "" if alone else _again(folder, exact=True)
-    rec = saved.read(_model_of(folder), again)
+    rec = saved.read(folder if alone else folder / "model", again)
     path = folder / "items.parquet"
     try:
         table = pl.read_parquet(path) if path.exists() else pl.DataFrame({"item_id": rec.items.keys})
@@ -162,10 +165,6 @@ def _unmade(folder: Path) -> str:
 def _alone(folder: Path) -> bool:
     """Whether a folder is a model that stands by itself, and not that of the run around it."""
     return (folder / "model.json").is_file() and not (folder.parent / "run.json").is_file()
-
-
-def _model_of(folder: Path) -> Path:
-    return folder if _alone(folder) else folder / "model"
 
 
 def _runs_in(folder: Path) -> list[str]:
