@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from penchant import inputs, metrics, models, posters, split
 from penchant.attributes import said, shared
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Dataset, Ids, Interactions
+from penchant.errors import PenchantError
 from penchant.examples import caption
 from penchant.features import Features
 from penchant.model import Model, Recommender
@@ -215,6 +217,15 @@ def card(data: Dataset, draw: Draw, row: int, hit: bool = False, past: list[int]
     )
 
 
+def content(data: Dataset) -> dict[str, InputSpec]:
+    """What items are known by: words, and pictures where there are any."""
+    spec = {"text": InputSpec(("catalog.text",), "minilm"), "image": InputSpec(("catalog.image",), "layout")}
+    if not data.catalog.pictures.present.any():
+        print(f"{data.name} has no pictures: new items are known by their words alone", flush=True)
+        del spec["image"]
+    return spec
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -230,8 +241,7 @@ def main() -> None:
     asked = parser.parse_args()
     store = Store(asked.store)
     data = inputs.open_data(asked.data, store, min_rating=asked.min_rating)
-    spec = {"text": InputSpec(("catalog.text",), "minilm"), "image": InputSpec(("catalog.image",), "layout")}
-    features = {name: inputs.make_input(name, one, data, store) for name, one in spec.items()}
+    features = {name: inputs.make_input(name, one, data, store) for name, one in content(data).items()}
     if asked.page or asked.sheet:
         made = examples(data, features, asked.share, 6, 6)
         if asked.page:
@@ -257,4 +267,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PenchantError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)

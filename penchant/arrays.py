@@ -138,6 +138,12 @@ class FeatureFiles(Mapping[str, Features]):
             )
         return self._read[name]
 
+    def strange(self, name: str) -> tuple[int, int]:
+        """How many of a file's ids are of no user or item here, and how many it has."""
+        own = read_ids(self.folder / f"{name}.ids.txt", self.kinds[name])
+        ids = self.user_ids if own.kind == "user" else self.item_ids
+        return int((ids.rows(own.keys) < 0).sum()), len(own)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.kinds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penchant.catalog import Catalog, Pictures
 from penchant.data import Interactions, digest
 from penchant.errors import BadInput, Leak, Misaligned
 from penchant.features import Features, align
@@ -21,6 +22,10 @@ def vectors(name: str, value: object) -> None:
     encoded = 'penchant.encode.texts(texts, "minilm", store)'
     if isinstance(value, Texts):
         what, then = "texts", f"Encode them:  {name} = {encoded}"
+    elif isinstance(value, Pictures):
+        what, then = "pictures", f'Encode them:  {name} = penchant.encode.pictures(pictures, "layout", store)'
+    elif isinstance(value, Catalog):
+        what, then = "a catalogue", f"Encode its words:  texts = catalog.texts();  {name} = {encoded}"
     elif isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(v, str) for v in value)):
         made = 'Texts(ids, tuple(values), Provenance("mine"))'
         what, then = "text", f"Encode it:  texts = {made};  {name} = {encoded}"

@@ -178,7 +178,12 @@ def recommend(
     from penchant import runs, screen
     from penchant.reasons import explain
 
-    if bool(user) == bool(history):
+    if user and history:
+        raise BadSetting(
+            "give --user ID, or --history ITEM for someone new, who is judged by that alone; not both. Leave one out:  "
+            f"penchant recommend {run} --user {user[0]}  or  penchant recommend {run} --history {history[0]}"
+        )
+    if not user and not history:
         raise BadSetting("give --user ID, or --history ITEM (repeated) for someone new")
     opened = runs.read(run)
     rec = opened.recommender

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
-from penchant.errors import BadTable, Misaligned, UnknownId, some
+from penchant.errors import BadInput, BadTable, Misaligned, UnknownId, some
 
 if TYPE_CHECKING:
     from penchant.catalog import Catalog
@@ -92,7 +92,9 @@ class Ids:
             raise UnknownId(self.kind, key, self.keys) from None
 
     def rows(self, keys: Sequence[str]) -> np.ndarray:
-        """Rows of keys, -1 where unknown. (n,) int64"""
+        """Rows of keys, -1 where unknown. (n,) int64. Raises BadInput for one key where a list of them is meant."""
+        if isinstance(keys, str):
+            raise BadInput(f"{keys!r} is one {self.kind} id, and a list of ids is meant here. Write:  [{keys!r}]")
         get = self.rows_by_key.get
         return np.fromiter((get(key, -1) for key in keys), np.int64, count=len(keys))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from penchant.arrays import FeatureFiles
 from penchant.data import Dataset
+from penchant.features import Features
 
-__all__ = ["facts"]
+__all__ = ["doubts", "facts", "told"]
 
 
 def facts(data: Dataset) -> dict[str, Any]:
@@ -59,6 +61,30 @@ def facts(data: Dataset) -> dict[str, Any]:
     for note, count in {**(imported if isinstance(imported, Mapping) else {}), **data.notes}.items():
         found[f"note: {note}"] = count
     return found
+
+
+def told(features: Features) -> np.ndarray:
+    """Which rows have a vector; one of zeros says nothing and is a gap. (n,) bool"""
+    return features.present & features.values.any(axis=1)
+
+
+def doubts(features: Features, sources: Sequence[str] = (), data: Dataset | None = None) -> list[str]:
+    """What a reader should know of an input before anything is trained on it: gaps, rows that tell nothing apart, and ids in its
+    files that are of nobody here. sources: what it was made from, such as "features/image" of `data`."""
+    has, kind = told(features), features.ids.kind
+    total, gaps = len(has), int((~has).sum())
+    said = [f"{gaps:,} of {total:,} {kind}s have none ({gaps / total:.1%})"] if gaps else []
+    rows = np.flatnonzero(has)
+    blocks = (features.values[rows[start : start + 1024]] for start in range(0, len(rows), 1024))
+    if len(rows) > 1 and all((block == features.values[rows[0]]).all() for block in blocks):
+        said.append(f"all {len(rows):,} vectors are the same, so they tell no {kind} from another")
+    if data is not None and isinstance(data.features, FeatureFiles):
+        for source in sources:
+            head, _, file = source.replace("/", ".", 1).partition(".")
+            strange, count = data.features.strange(file) if head == "features" and file in data.features else (0, 0)
+            if strange:
+                said.append(f"{strange:,} of its {count:,} ids are of no {data.features.kinds[file]} here")
+    return said
 
 
 def _share(present: np.ndarray) -> str:

@@ -7,8 +7,10 @@ import numpy as np
 from penchant.catalog import Catalog
 from penchant.page import Card, Example
 from penchant.reasons import explain
+from penchant.report import Protocol
 from penchant.results import Audience
 from penchant.run import Run
+from penchant.split import Split
 
 __all__ = ["audience", "choose", "make"]
 
@@ -45,11 +47,23 @@ def make(run: Run, users: list[str] | None = None, k: int = 10) -> tuple[Example
 
 
 def audience(run: Run) -> Audience:
-    """How often each item was chosen in train and is recommended now, and how much is known of each user."""
+    """How often each item was chosen in train and is recommended now, how much is known of each user, and what competes."""
     split, known = run.prepared.split, run.recommender.known
     trained = np.bincount(split.train.item, minlength=len(split.items))
-    length = np.diff(known.history_starts)[split.users.rows(run.per_user.users)]
-    return Audience(trained, run.top.counts(), length)
+    rows = split.users.rows(run.per_user.users)
+    length = np.diff(known.history_starts)[rows]
+    return Audience(trained, run.top.counts(), length, competing(split, run.report.protocol, rows))
+
+
+def competing(split: Split, protocol: Protocol, users: np.ndarray) -> np.ndarray:
+    """How many items a held-out one is ranked among, itself one of them, for each of these rows. (U,)"""
+    _, _, count = protocol.ranking.partition("@")
+    if count:
+        return np.full(len(users), int(count))
+    hidden = split.known(protocol.mask).matrix()[users]
+    if split.cold is not None and "cold items only" in protocol.ranking:
+        hidden = hidden[:, split.cold]
+    return hidden.shape[1] - hidden.getnnz(axis=1)
 
 
 def _card(catalog: Catalog, key: str, score: float = float("nan"), reason: str = "", hit: bool = False) -> Card:

@@ -129,7 +129,11 @@ def _larger(spec: SplitSpec, split: Split) -> str:
     if spec.by not in ("by_ratio", "leave_last_out"):
         return ""
     count = np.bincount(split.known(("train", "valid", "test")).user, minlength=len(split.users))
-    typical = f" A typical user has {np.median(count[count > 0]):.0f} choices"
+    middle = int(np.median(count[count > 0]))
+    typical = f" A typical user has {middle} choice{'s' if middle != 1 else ''}"
+    if middle < 3:  # too few to be parted person by person
+        first = "" if split.train.time is not None else "add a `timestamp` column to the log, and then  "
+        return f'{typical}, too few for a part of each. Part them by moments:  {first}split = {{ by = "by_time" }}'
     if spec.by == "leave_last_out":
         return f"{typical}; leave_last_out needs three."
     return (

@@ -13,7 +13,7 @@ import numpy as np
 from penchant.binding import vectors
 from penchant.catalog import Catalog
 from penchant.data import Ids
-from penchant.errors import BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput, some
+from penchant.errors import BadInput, BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput, some
 from penchant.features import Features, align
 from penchant.scorers import Arrays, Scorer
 
@@ -110,6 +110,7 @@ def rows(features: Features, part: slice) -> Features:
 def added(rec: Recommender, catalog: Catalog, features: Mapping[str, Features]) -> Recommender:
     """What `Recommender.add_items` documents."""
     intake, stock = rec.scorer.intake, rec.stock
+    _meant(catalog, features, next(iter(stock.features), "text") if stock is not None else "text")
     if intake is None or stock is None:
         raise CannotServeColdItems(_cannot(rec))
     new = _new(rec, catalog)
@@ -126,6 +127,20 @@ def added(rec: Recommender, catalog: Catalog, features: Mapping[str, Features]) 
     heard = {name: part if name in read else _gaps(part, new) for name, part in whole.items()}
     scorer = intake.grown(rec.scorer, stock, heard)
     return replace(rec, items=items, scorer=scorer, stock=replace(stock, features=joined))
+
+
+def _meant(catalog: object, features: object, name: str) -> None:
+    """Raises BadInput for what is no catalogue, or no features by name. name: of an input, for the message."""
+    if not isinstance(catalog, Catalog):
+        raise BadInput(
+            f"add_items takes the new items as a Catalog, and this is a {type(catalog).__name__}. Make one:  "
+            'ids = Ids("item", ("new-1", ...));  Catalog(ids, {"title": ("A title", ...)}, Pictures.none(ids))'
+        )
+    if not isinstance(features, Mapping):
+        what = "Features without a name" if isinstance(features, Features) else f"a {type(features).__name__}"
+        raise BadInput(
+            f'add_items takes features by the names of inputs, and this is {what}. Write:  {{"{name}": features}}'
+        )
 
 
 def _untold(rec: Recommender, keys: list[str], new: Ids, read: tuple[str, ...], given: tuple[str, ...]) -> str:
@@ -165,6 +180,8 @@ def _cannot(rec: Recommender) -> str:
 def _new(rec: Recommender, catalog: Catalog) -> Ids:
     if not len(catalog.items):
         raise BadTable("the catalogue of new items is empty. Give one with a row for each new item.")
+    if not all(key.strip() for key in catalog.items.keys):
+        raise BadTable("an id of the new items is empty. Give each item an id, or leave it out of the catalogue.")
     here = [key for key in catalog.items.keys if key in rec.items.rows_by_key]
     if here:
         raise BadTable(

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from penchant import topk
-from penchant.data import Queries
-from penchant.errors import BadSetting, MissingInput
+from penchant.data import Ids, Queries
+from penchant.errors import BadSetting, MissingInput, UnknownId, some
 from penchant.intake import Stock
 from penchant.scorers import Scorer
 
 if TYPE_CHECKING:
     from penchant.model import Recommendation, Recommender
 
-__all__ = ["By", "alike"]
+__all__ = ["By", "alike", "known"]
 
 By = Literal["behaviour", "content"]
 
@@ -52,7 +52,7 @@ def alike(rec: Recommender, items: Sequence[str], k: int, seed: int, by: By) -> 
         raise BadSetting(f"k = {k} must be at least 1")
     if by not in ("behaviour", "content"):
         raise BadSetting(f'by = {by!r}: items are alike by "behaviour" or by "content"')
-    rows = np.array([rec.items.row(key) for key in items], np.int64)
+    rows = known(rec.items, items)
     queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
     own = queries.matrix(len(rec.items))
     scores = _Behaviour(rec.scorer) if by == "behaviour" else _Content(_units(rec.name, rec.stock))
@@ -66,6 +66,15 @@ def alike(rec: Recommender, items: Sequence[str], k: int, seed: int, by: By) -> 
         said = "nothing is known of this item's content: no features tell what is like it" if lost else note
         out.append(Recommendation(key, keys, tuple(map(float, value[live])), said))
     return out
+
+
+def known(ids: Ids, keys: Sequence[str]) -> np.ndarray:
+    """Rows of keys that must all be known. (n,) int64. Raises UnknownId, which says what there is; BadInput for one key alone."""
+    rows = ids.rows(keys)
+    if (rows < 0).any():
+        there = f"There are {len(ids):,} {ids.kind}s, e.g. {some(ids.keys[:3])}; all are in  rec.{ids.kind}s.keys"
+        raise UnknownId(ids.kind, keys[int(np.flatnonzero(rows < 0)[0])], ids.keys, there)
+    return rows
 
 
 def _units(model: str, stock: Stock | None) -> tuple[np.ndarray, ...]:

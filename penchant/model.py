@@ -12,15 +12,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from penchant import topk
+from penchant import limits, topk
 from penchant.binding import Input, checked, print_of, vectors
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
-from penchant.errors import BadSetting, Misaligned, MissingInput, UnknownId, example
+from penchant.errors import BadInput, BadSetting, Misaligned, MissingInput, UnknownId, example
 from penchant.features import Features
 from penchant.graph import Graph
 from penchant.intake import Stock, added
-from penchant.likeness import By, alike
+from penchant.likeness import By, alike, known
 from penchant.scorers import Popularity, Scorer
 from penchant.split import Split
 from penchant.training import Curve, Training, Undecided, Validation, seeded
@@ -88,8 +88,9 @@ class Model(ABC):
         """Train on `train`, choose the epoch on `valid`.
 
         Inputs are bound by name, aligned and checked for their origin. With a folder, a killed fit goes on from its
-        last validation. Raises MissingInput, Misaligned, Leak, Diverged, BadInput.
+        last validation. Raises BadSetting, MissingInput, Misaligned, Leak, Diverged, BadInput.
         """
+        limits.check(self)
         training = training or Training()
         bound = self.bind(train, inputs)
         validation = None if valid is None else Validation.of(train, valid, training.select)
@@ -157,6 +158,8 @@ class Model(ABC):
 
     asks_for_features: ClassVar[bool] = False
     """With `**features`: whether at least one is needed."""
+    decides: ClassVar[str] = ""
+    """What it chooses by ranking while it is fitted, beside the epoch, in words; the metric is its setting `choose`."""
 
 
 def _ask(model: str, name: str, inputs: dict[str, Input]) -> str:
@@ -190,8 +193,10 @@ class Recommender:
 
     def ask(self, users: Sequence[str], histories: Sequence[Sequence[str]] | None = None) -> Queries:
         """Queries for user keys. A user never seen needs a history (item keys, oldest first); UnknownId otherwise. A history
-        that is given stands for the person: she is judged by it alone."""
+        that is given stands for the person: she is judged by it alone. Raises BadInput for one id where a list of them is meant."""
         rows = self.users.rows(users)
+        if isinstance(histories, str):
+            raise BadInput(f"histories = {histories!r}: each user's is a list of item ids. Write:  [[{histories!r}]]")
         if histories is None:
             if (rows < 0).any():
                 stranger = users[int(np.flatnonzero(rows < 0)[0])]
@@ -199,8 +204,7 @@ class Recommender:
             return _rows(self.known, rows)
         if len(histories) != len(users):
             raise BadSetting(f"{len(histories)} histories for {len(users)} users; give one each")
-        given = [np.array([self.items.row(key) for key in history], np.int64) for history in histories]
-        return Queries.of(np.full(len(users), -1), given)
+        return Queries.of(np.full(len(users), -1), [known(self.items, history) for history in histories])
 
     def recommend(
         self,

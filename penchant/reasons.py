@@ -15,6 +15,7 @@ import numpy as np
 from penchant.attributes import common_words
 from penchant.catalog import Catalog
 from penchant.drives import Drives, span
+from penchant.likeness import known
 from penchant.model import Recommender
 from penchant.scorers import ItemToItem, Motivated
 
@@ -80,7 +81,10 @@ def explain(
     Raises UnknownId.
     """
     queries = rec.ask([user], None if history is None else [history])
-    chosen, row = np.array(list(dict.fromkeys(queries.history_items.tolist())), np.int64), rec.items.row(item)
+    chosen, row = (
+        np.array(list(dict.fromkeys(queries.history_items.tolist())), np.int64),
+        int(known(rec.items, [item])[0]),
+    )
     if not rec.scorer.personal:
         return Reason(user, item, f"{_people(rec, row)} here chose it; this list is the same for everybody.")
     if not len(chosen):

@@ -143,7 +143,7 @@ def read(path: Path | str, sets: Sequence[str] = ()) -> Recipe:
         raise MissingFile(misread.absent(path))
     try:
         text = path.read_text("utf-8")
-        raw = tomllib.loads(text)
+        raw = {"model": dict(USUAL), **tomllib.loads(text)}  # so that what is --set of it is set of that one
     except ValueError as error:  # of UTF-8 or of TOML
         raise BadRecipe(f"{path} is not valid TOML: {error}") from None
     for item in sets:
@@ -207,7 +207,7 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
 def _model(raw: Any, where: str) -> Model:
     raw = dict(table(where, raw))
     if "name" not in raw:
-        raise BadRecipe(f'{where} lacks `name`, e.g. name = "lightgcn"')
+        raise BadRecipe(f'{where} lacks `name`, e.g. name = "weave"')
     cls = by_name(typed(f"{where} name", str, raw.pop("name")))
     for key, value in raw.items():
         if isinstance(value, dict) and "name" in value:

@@ -135,12 +135,14 @@ class Audience:
     """What popularity and familiarity are measured with.
 
     train, recommended: (I,) how often each item was chosen in training, and how many lists it is in. history: (U,)
-    how many choices are known of each user, in the order of PerUser.users.
+    how many choices are known of each user, in the order of PerUser.users. candidates: (U,) how many items compete for each
+    of them, None where that is not known.
     """
 
     train: np.ndarray
     recommended: np.ndarray
     history: np.ndarray
+    candidates: np.ndarray | None = None
 
 
 def summarise(per_user: PerUser, seed: int = 0) -> dict[str, Metric]:

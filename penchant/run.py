@@ -21,6 +21,7 @@ from penchant import inputs as making
 from penchant.cards import reference
 from penchant.chosen import settled, with_choice
 from penchant.data import Dataset, Interactions, digest
+from penchant.datafacts import doubts, told
 from penchant.drives import Drives
 from penchant.enrich import Written
 from penchant.errors import BadSetting, MissingFile
@@ -81,9 +82,9 @@ def _inputs(
         made[name] = making.make_input(
             name, recipe.inputs[name], data, store, lambda _, done, total: watch.step(done, total), train, written
         )
-        total, gaps = len(made[name].ids), int((~made[name].present).sum())
-        if gaps:
-            watch.stage(f"input {name}: {gaps:,} of {total:,} {made[name].ids.kind}s have none ({gaps / total:.1%})")
+        whole = recipe.interactions == "interactions"  # another table may well have fewer items than its features
+        for doubt in doubts(made[name], recipe.inputs[name].from_, data if whole else None):
+            watch.stage(f"input {name}: {doubt}")
     return made, written
 
 
@@ -212,6 +213,10 @@ def _report(
     selected = f"the epoch by valid {select}" if run_epochs and len(split.valid) else "nothing: fixed settings"
     if trials:
         selected = f"{trials} settings{' and the epoch' if run_epochs else ''} by valid {select}"
+    if recipe.model.decides:
+        on = "valid" if len(split.valid) else "a tenth of train"
+        own = f"{recipe.model.decides} by {settings_of(recipe.model).get('choose', select)} on {on}"
+        selected = own if selected.startswith("nothing") else f"{own}, and {selected}"
     return Report(
         model=recipe.model.name,
         data=DataFacts(
@@ -252,7 +257,7 @@ def _report(
                 reference(f),
                 f.source.external,
                 f.source.leaking,
-                int(f.present.sum()),
+                int(told(f).sum()),
                 len(f.ids),
             )
             for n, f in ready.inputs.items()

@@ -60,14 +60,17 @@ class Opened:
                     raise UnknownId(kind, key, ids.keys, self._who_there_is(kind, key, ids))
 
     def _who_there_is(self, kind: str, key: str, ids: Ids) -> str:
-        there = f"There are {len(ids):,} {kind}s, e.g. {some(ids.keys[:3])}; "
+        where, titled = (
+            (self.folder if _alone(self.folder) else self.folder / "model") / "ids.json",
+            self.folder / "items.parquet",
+        )
+        there = f"There are {len(ids):,} {kind}s, e.g. {some(ids.keys[:3])}; all"
         if kind == "user":
-            there += f"all are in {self.folder / 'model' / 'ids.json'}. For someone new:  "
-            return there + f"penchant recommend {_word(self.folder)} --history ITEM"
+            return f"{there} are in {where}. For someone new:  penchant recommend {_word(self.folder)} --history ITEM"
         titles = ((k, self.catalog.title(row)) for row, k in enumerate(self.catalog.items.keys))
         alike = [f"{k} is {title!r}" for k, title in titles if len(key) > 2 and key.casefold() in title.casefold()]
         there = f"Titled so: {some(alike, 2)}. {there}" if alike else there
-        return there + f"all, with their titles, are in {self.folder / 'items.parquet'}."
+        return f"{there}, with their titles, are in {titled}." if titled.is_file() else f"{there} are in {where}."
 
 
 def write_items(catalog: Catalog, items: Ids, out: Path) -> None:
@@ -84,12 +87,15 @@ def write_items(catalog: Catalog, items: Ids, out: Path) -> None:
 
 
 def read(folder: Path | str) -> Opened:
-    """The model and catalogue of a finished run. Raises MissingFile, BadModel."""
+    """The model and catalogue of a finished run; or a model that was saved by itself, without titles. Raises MissingFile, BadModel."""
     folder = Path(folder)
-    if not (folder / "model").exists() and not (folder / ".model.old").exists():  # else a kill between two renames
+    alone = _alone(folder)
+    if not alone and not any(
+        (folder / name).exists() for name in ("model", ".model.old")
+    ):  # a kill between two renames
         raise MissingFile(_unmade(folder))
-    again = _again(folder, exact=True)
-    rec = saved.read(folder / "model", again)
+    again = "" if alone else _again(folder, exact=True)
+    rec = saved.read(folder if alone else folder / "model", again)
     path = folder / "items.parquet"
     try:
         table = pl.read_parquet(path) if path.exists() else pl.DataFrame({"item_id": rec.items.keys})
@@ -142,7 +148,9 @@ def _unmade(folder: Path) -> str:
         "interactions.parquet": f"a data folder. Look at it:  penchant data show {word}",
         "compare.json": f"a comparison, made by `penchant compare`. Open {folder / 'compare.html'}",
         "store.sqlite": "a store. Look at what it holds:  penchant show features/... --store " + word,
-        "model.json": f"the model of a run. Give the run:  {folder.parent}",
+        "model.json": f"a saved model, which has no numbers. It recommends:  penchant recommend {word} --user ID"
+        if _alone(folder)
+        else f"the model of a run. Give the run:  {_word(folder.parent)}",
     }
     if inside:
         return (
@@ -152,6 +160,11 @@ def _unmade(folder: Path) -> str:
     return f"{folder} is " + (
         what or "not a run folder: it has no run.json. Make one:  penchant run RECIPE.toml --out DIR"
     )
+
+
+def _alone(folder: Path) -> bool:
+    """Whether a folder is a model that stands by itself, and not that of the run around it."""
+    return (folder / "model.json").is_file() and not (folder.parent / "run.json").is_file()
 
 
 def _runs_in(folder: Path) -> list[str]:

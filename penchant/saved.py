@@ -80,7 +80,7 @@ def write(rec: Recommender, folder: Path) -> None:
 
 
 def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommender:
-    """The recommender saved in `folder`. Raises MissingFile; BadModel when damaged or from a newer version; Leak for a model
+    """The recommender saved in `folder`, or in `model` of it: that of a run. Raises MissingFile; BadModel when damaged or from a newer version; Leak for a model
     of a leaky run, which nobody may be served with.
 
     again: the command that makes it anew, for the messages. leaking: have that one, too; for those who measure it.
@@ -90,6 +90,8 @@ def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommen
     old = _beside(folder.resolve(), "old")
     if not folder.exists() and old.exists():
         folder = old  # a kill between the two renames of `write`
+    if not (folder / "model.json").exists() and (folder / "model" / "model.json").exists():
+        folder = folder / "model"
     if not (folder / "model.json").exists():
         raise MissingFile(f"no model in {folder}: model.json is not there. Train one:  {train}")
     try:

@@ -26,7 +26,7 @@ from penchant.features import Features
 from penchant.folder import Contents, save, vacant
 from penchant.published import mmrec, movielens, rlmrec
 from penchant.tables import check_interactions, check_rows, ids, read_parquet, rows_of
-from penchant.textfiles import located, read_delimited
+from penchant.textfiles import located, logless, read_delimited
 
 __all__ = ["KINDS", "fingerprint", "import_", "kind_of", "pictures_in"]
 
@@ -152,9 +152,8 @@ def csv(root: Path) -> Contents:
     tables = {} if root.is_file() else _text_tables(root)
     if root.is_dir() and "interactions" not in tables:
         _refuse_other_kind(root, "csv")
-        if len(tables) != 1:
-            inside = sorted(f.name for f in root.iterdir())
-            raise MissingFile(f"{root.name} has no interactions.csv. It has: {some(inside, 12)}. Rename the right one.")
+        if len(tables) != 1 or not tables.keys() - {"items", "users"}:
+            raise MissingFile(logless(root, tables))
         tables = {"interactions": next(iter(tables.values()))}
     main = root if root.is_file() else tables["interactions"]
     notes: dict[str, int] = {}

@@ -33,12 +33,9 @@ def headline(report: Report, audience: Audience | None) -> list[str]:
         lo, hi = (words.figure(main, end) for end in got.ci95)
         out[0] += f" With other users like these the mean would be expected between {lo} and {hi} (95 % interval)."
     base, _, k = main.partition("@")
-    ranking = report.protocol.ranking.partition("@")[2]
-    if base == "recall" and k:
-        hidden = float(audience.history.mean()) if audience is not None and len(audience.history) else 0.0
-        candidates = int(ranking.split()[0]) if ranking.split()[:1] and ranking.split()[0].isdigit() else 0
-        among = candidates or max(report.data.items - hidden, 1)
-        chance = min(int(k) / among, 1)
+    among = None if audience is None else audience.candidates
+    if base == "recall" and k and among is not None and len(among):
+        chance = float(np.minimum(int(k) / np.maximum(among, 1), 1).mean())  # a held-out item is as likely there as any
         times = f", {got.mean / chance:.0f} times less" if got.mean > 2 * chance else ""
         out.append(f"A list drawn at random would hold about {words.figure(main, chance)}{times}.")
     chosen = report.protocol.selected_by

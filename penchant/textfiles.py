@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import polars as pl
 
 from penchant.errors import BadTable, MissingFile, near, some
 
-__all__ = ["exists", "first_line", "located", "read_delimited"]
+__all__ = ["exists", "first_line", "located", "logless", "read_delimited"]
 
 DELIMITERS = (",", "\t", ";", "|")
 
@@ -189,3 +189,13 @@ def _delimiter(head: str) -> str:
         if score > most:
             best, most = delimiter, score
     return best
+
+
+def logless(root: Path, tables: Collection[str]) -> str:
+    """What a folder without a table of interactions holds, and what to do. tables: names of its text tables."""
+    inside = sorted(f.name for f in root.iterdir())
+    there = f"It has: {some(inside, 12)}. " if inside else "The folder is empty. "
+    then = "The log of who chose what is missing. Put it there as interactions.csv, one row a choice:  user_id,item_id"
+    if set(tables) - {"items", "users"} or (inside and not tables):
+        then = "Rename the right one."
+    return f"{root.name} has no interactions.csv. {there}{then}"

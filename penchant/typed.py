@@ -12,20 +12,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from penchant.errors import BadRecipe, BadSetting, UnknownKey
+from penchant.limits import lowest
 from penchant.model import Model
 
 __all__ = ["copied", "made", "put", "table", "typed"]
-
-COUNTS = (
-    "dim",
-    "content_dim",
-    "negatives",
-    "neighbours",
-    "k_core",
-    "prototypes",
-    "contrast",
-)  # of which there must be one
-
 
 NET = '{ name = "lightgcn", dim = 32 }'
 
@@ -47,7 +37,7 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             raise BadRecipe(f"{where} lacks `{name}`{example}")
     values = {}
     for key, value in raw.items():
-        f, least = names[key], getattr(cls, "least", {}).get(key, int(key in COUNTS))
+        f, least = names[key], lowest(cls, key)
         if isinstance(value, int | float) and not least <= value < math.inf:
             raise BadSetting(f"{where} {key} = {value} must be {least} or more, and finite")
         if value == 0 and key.split("_")[0] == "temperature":

@@ -411,7 +411,9 @@ def test_unknown_people_and_things_are_answered_with_the_near_ones(ask: Ask, mad
     is_a_mistake(ask("why", made / "bpr", "--user", "s0003", "--item", "p0003"), "no user 's0003'")
     is_a_mistake(ask("why", made / "bpr", "--user", "s00003", "--item", "p003"), "no item 'p003'")
     is_a_mistake(ask("recommend", made / "bpr"), "--user ID, or --history ITEM")
-    is_a_mistake(ask("recommend", made / "bpr", "--user", "s00003", "--history", "p0003"), "--user ID, or --history")
+    is_a_mistake(
+        ask("recommend", made / "bpr", "--user", "s00003", "--history", "p0003"), "--user ID, or --history", "not both"
+    )
 
 
 def test_a_mistake_in_json_is_json(ask: Ask, made: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import math
 import re
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from functools import cache
@@ -17,14 +18,15 @@ import pytest
 import torch
 from worlds import NEVER, NOBODY, World, checkerboard, skewed
 
-from penchant import graph, models, saved
+from penchant import graph, models, recipe, saved
 from penchant.data import Ids, Interactions, Queries
-from penchant.errors import BadSetting, Leak, Misaligned, MissingInput, UnknownId
+from penchant.errors import BadRecipe, BadSetting, Leak, Misaligned, MissingInput, UnknownId
 from penchant.features import Features
 from penchant.model import Input, Model, Recommendation, Recommender
 from penchant.models.lightgcn import LightGcn
+from penchant.models.weave import NO_FACTORS
 from penchant.ranking import Task, evaluate
-from penchant.scorers import Popularity
+from penchant.scorers import Factors, Popularity
 from penchant.texts import Provenance
 from penchant.training import Training
 
@@ -196,6 +198,50 @@ def test_settings_are_frozen_and_have_defaults(name: str) -> None:
         with pytest.raises(FrozenInstanceError):
             setattr(model, f.name, 1)
     assert plain(name) == model, "two models with the same settings are equal"
+
+
+def wrong_settings() -> list[tuple[str, str, float]]:
+    """A model, one of its settings, and a number that no recipe takes there."""
+    found: list[tuple[str, str, float]] = []
+    for name in NAMES:
+        model = plain(name)
+        for f in fields(model):
+            value = getattr(model, f.name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found += [(name, f.name, wrong) for wrong in (-2, math.nan, math.inf)]
+                found += [(name, f.name, 0)] * (
+                    f.name in SMALL and f.name != "layers" and "least" not in vars(type(model))
+                )
+    return found
+
+
+@pytest.mark.parametrize(("name", "setting", "wrong"), wrong_settings())
+def test_a_number_that_a_recipe_refuses_is_refused_in_python_too(name: str, setting: str, wrong: float) -> None:
+    model = replace(plain(name), **{setting: wrong})
+    said = rf"^\[model\] {name} {setting} = {wrong} must be .*:  {setting} = "
+    with pytest.raises(BadSetting, match=said):
+        model.fit(shared().train, None, SHORT, **Case(name, False).inputs(shared()))
+    table = {"name": name, setting: wrong} | ({"backbone": {"name": "bpr"}} if hasattr(model, "backbone") else {})
+    with pytest.raises(BadRecipe, match=rf"{setting} = {wrong} "):
+        recipe.parse({"data": "shop", "model": table}, "x")
+
+
+def test_the_settings_of_a_backbone_are_looked_at_as_well() -> None:
+    with pytest.raises(BadSetting, match=r"^\[model\] backbone lightgcn layers = -2 must be 0 or more:  layers = 3$"):
+        models.Weave(backbone=LightGcn(layers=-2)).fit(shared().train, None, SHORT)
+    with pytest.raises(BadSetting, match=r"^\[model\] sgl temperature = 0 must be above 0"):
+        models.Sgl(temperature=0).fit(shared().train, None, SHORT)
+
+
+def test_weave_knows_at_once_what_can_be_no_backbone_of_it() -> None:
+    for case in CASES:
+        factors = isinstance(case.fit(shared(), replace(SHORT, epochs=1), valid=False).scorer, Factors)
+        assert factors == (case.name not in NO_FACTORS)
+        if factors:
+            assert models.Weave(backbone=case.model).backbone == case.model
+            continue
+        with pytest.raises(BadSetting, match=rf"^\[model\] weave backbone = {case.name}: its scores are not products"):
+            models.Weave(backbone=case.model)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------

@@ -283,6 +283,27 @@ def test_where_no_model_is_named_it_is_weave_and_the_recipe_says_so(tmp_path: Pa
     assert found.raw["model"] == {"name": "weave"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("backbone.name=lightgcn", Weave(backbone=LightGcn())),
+        ("alpha=2", Weave(alpha=2.0)),
+        ("kept=50", Weave(kept=50)),
+        ("l2=[100.0]", Weave(l2=(100.0,))),
+        ("choose=ndcg@10", Weave(choose="ndcg@10")),
+        ("name=bpr", Bpr()),
+    ],
+)
+def test_what_is_set_of_a_model_that_no_recipe_names_is_set_of_weave(
+    tmp_path: Path, setting: str, meant: Weave | Bpr
+) -> None:
+    path = written(tmp_path, 'data = "shop"\n')
+    found = read(path, [f"model.{setting}"])
+    assert found.model == meant
+    assert found.raw["model"]["name"] == meant.name
+    assert read(path, ["model.name=bpr", "model.dim=3"]).model == Bpr(dim=3)
+
+
 def test_a_model_needs_a_name(tmp_path: Path) -> None:
     assert "lacks `name`" in refused(tmp_path, 'data = "shop"\n[model]\ndim = 3\n')
 

@@ -12,22 +12,25 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from penchant import folder, run, runs, saved, shop
-from penchant.data import Dataset, Ids
+from penchant import examples, folder, run, runs, saved, shop, story, words
+from penchant.data import Dataset, Ids, Queries
 from penchant.errors import BadModel, BadSetting, Misaligned, MissingFile, MissingInput, PenchantError
 from penchant.features import Features
+from penchant.ranking import evaluate
 from penchant.recipe import Recipe, parse, read
 from penchant.report import Report
 from penchant.results import PerUser, TopLists
 from penchant.run import Run
 from penchant.seeds import Silent
+from penchant.sources import import_
+from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance
 
@@ -526,6 +529,77 @@ def test_without_a_valid_part_epochs_are_fixed_and_the_report_says_so(data: Path
     assert all(point.valid is None for point in made.report.curve)
 
 
+CHANCE = {  # what is asked, and how many items compete for a user: by counting them
+    "all": ({"mask": ["train"], "history": ["train"]}, lambda split, user: len(split.items) - train_of(split, user)),
+    "unmasked": ({"mask": [], "history": ["train"]}, lambda split, user: len(split.items)),
+    "candidates": ({"ranking": {"candidates": 11}}, lambda split, user: 11),
+    "cold": (
+        {"mask": ["train", "valid"], "history": ["train", "valid"], "only_cold": True},
+        lambda split, user: len(set(split.cold.tolist()) - set(split.valid.item[split.valid.user == user].tolist())),
+    ),
+}
+
+
+def train_of(split: Split, user: int) -> int:
+    return int((split.train.user == user).sum())
+
+
+@pytest.mark.parametrize("case", CHANCE)
+def test_the_report_says_what_a_list_drawn_at_random_would_hold(
+    data: Path, store: Store, tmp_path: Path, case: str
+) -> None:
+    protocol, count = CHANCE[case]
+    cold = {"by": "cold_items", "share": 0.5}
+    wish = recipe(
+        data,
+        model={"name": "popular"},
+        split=cold if case == "cold" else {"by": "given"},
+        protocol=protocol | {"at": [3]},
+    )
+    made = run.run(wish, tmp_path / "out", store)
+    rows = made.prepared.split.users.rows(made.per_user.users)
+    chance = float(np.mean([min(3 / count(made.prepared.split, user), 1) for user in rows]))
+    said = " ".join(story.headline(made.report, examples.audience(made)))
+    assert f"A list drawn at random would hold about {words.figure('recall@3', chance)}" in said
+    blind = replace(wish.task, metrics=("recall@3",))
+    drawn = [evaluate(Blind(seed), made.prepared.split, blind, seed=seed).mean["recall@3"] for seed in range(40)]
+    assert np.mean(drawn) == pytest.approx(chance, abs=4 * np.std(drawn) / 40**0.5), "and so it does"
+    assert "at random" not in " ".join(story.headline(made.report, None)), "what competes is not known"
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Scores drawn at random."""
+
+    seed: int
+
+    def score(self, queries: Queries) -> np.ndarray:
+        return np.random.default_rng([self.seed, len(queries)]).random((len(queries), 60), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "ratios", "selected"),
+    [
+        ({}, [0.6, 0.2, 0.2], "the weights of its strands by ndcg@100 on valid"),
+        ({"choose": "ndcg@10"}, [0.8, 0, 0.2], "the weights of its strands by ndcg@10 on a tenth of train"),
+        (
+            {"backbone": {"name": "bpr", "dim": 4}},
+            [0.6, 0.2, 0.2],
+            "the weights of its strands by ndcg@100 on valid, and the epoch by valid recall@20",
+        ),
+    ],
+)
+def test_a_weave_says_that_it_chose_its_weights(
+    data: Path, store: Store, tmp_path: Path, model: dict, ratios: list[float], selected: str
+) -> None:
+    wish = recipe(data, model={"name": "weave", **model}, split={"by": "by_ratio", "ratios": ratios})
+    made = run.run(replace(wish, seeds=(0,)), tmp_path / "out", store)
+    assert made.report.protocol.selected_by == selected
+    said = " ".join(story.headline(made.report, None))
+    assert f"Chosen: {selected}, never by the number shown." in said
+    assert made.report.main == "recall@20"
+
+
 def test_candidate_ranking_is_printed_with_the_number(data: Path, store: Store, tmp_path: Path) -> None:
     protocol = {"ranking": {"candidates": 11, "seed": 2}, "at": [1, 5]}
     short = {**raw(data)["training"], "seeds": [0]}
@@ -607,6 +681,48 @@ def test_an_item_without_a_vector_is_accepted_counted_and_ranked(data: Path, sto
     scores = made.recommender.score(made.prepared.split.queries("test", ("train",)))
     assert scores.shape[1] == 60
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said", "present"),
+    [
+        ("zeros", ["30 of 60 items have none (50.0%)"], 30),
+        ("nothing", ["60 of 60 items have none (100.0%)"], 0),
+        ("same", ["all 60 vectors are the same, so they tell no item from another"], 60),
+        ("half the same", ["30 of 60 items have none (50.0%)", "all 30 vectors are the same, so they"], 30),
+        ("strange", ["30 of 60 items have none (50.0%)", "30 of its 60 ids are of no item here"], 30),
+        ("sound", [], 60),
+    ],
+)
+def test_vectors_that_tell_nothing_are_counted_before_training_and_in_the_report(
+    store: Store, tmp_path: Path, damage: str, said: list[str], present: int
+) -> None:
+    heard = []
+
+    class Heard(Silent):
+        def stage(self, name: str, total: int | None = None) -> None:
+            heard.append(name)
+
+    world, raw_data = small_world(), tmp_path / "raw"
+    folder.write(replace(world, features={"shelf": world.features["image"]}), raw_data)
+    (raw_data / "card.toml").unlink()
+    file, names = raw_data / "features" / "shelf.npy", raw_data / "features" / "shelf.ids.txt"
+    values = np.load(file)
+    if damage == "strange":
+        keys = names.read_text("utf-8").splitlines()
+        names.write_text("\n".join([*keys[:30], *(f'"gone-{n}"' for n in range(30))]) + "\n", "utf-8")
+    values[30 * (damage == "zeros") :] *= damage not in ("zeros", "nothing")
+    values[:] = values[0] if damage in ("same", "half the same") else values
+    values[30:] *= damage != "half the same"
+    np.save(file, values)
+    import_("parquet", raw_data, tmp_path / "data")
+    inputs = {"shelf": {"from": "features/shelf"}}
+    made = run.run(recipe(tmp_path / "data", model={"name": "ease"}, inputs=inputs), tmp_path / "out", store, Heard())
+    lines = [line.removeprefix("input shelf: ") for line in heard if line.startswith("input shelf: ")]
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+    found = made.report.inputs["shelf"]
+    assert (found.present, found.total) == (present, 60)
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from penchant.catalog import Pictures, open_picture
 from penchant.data import Ids, digest
 from penchant.encode.image import open_image
 from penchant.encode.text import open_text
-from penchant.errors import BadModel, BadPicture
+from penchant.errors import BadInput, BadModel, BadPicture
 from penchant.features import Features
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
@@ -75,8 +75,9 @@ def texts(
     cut (texts beyond the encoder's limit) and cut_tokens. The features carry over whose interactions the texts saw,
     and that they are external, if they are. progress(done, total) counts different texts.
 
-    Raises StoreError before any work when the store cannot be written.
+    Raises BadInput for what is no Texts or no store, StoreError before any work when the store cannot be written.
     """
+    _meant(texts, Texts, 'Texts(Ids("item", keys), tuple(values), Provenance("mine"))', store)
     encoder = open_text(encoder) if isinstance(encoder, str) else encoder
     store.ready()
     rows = np.flatnonzero(texts.present)
@@ -115,8 +116,9 @@ def pictures(
 
     A picture that cannot be opened is a gap too, counted on the card as `unreadable` with its item's key, or, if
     strict, refused with BadPicture. Only what the store lacks is opened and encoded, equal pictures once.
-    Raises StoreError before any work when the store cannot be written.
+    Raises BadInput for what is no Pictures or no store, StoreError before any work when the store cannot be written.
     """
+    _meant(pictures, Pictures, "pictures = catalog.pictures", store)
     encoder = open_image(encoder) if isinstance(encoder, str) else encoder
     store.ready()
     keys = pictures.items.keys
@@ -154,6 +156,18 @@ def pictures(
     )
     hashes = [content[row] for row in rows]
     return _saved(pictures.items, rows, hashes, unique, by_content, source, store, title, counts, bad)
+
+
+def _meant(value: object, kind: type, example: str, store: object) -> None:
+    """Raises BadInput for what is not of this kind, or no store. example: how to make one."""
+    if not isinstance(value, kind):
+        raise BadInput(
+            f"encode.{kind.__name__.lower()} takes an object of penchant.{kind.__module__.partition('.')[2]}.{kind.__name__}, "
+            f"and this is a {type(value).__name__}. Make one:  {example}"
+        )
+    if not isinstance(store, Store):
+        path = f'"{store}"' if isinstance(store, str | os.PathLike) else ""
+        raise BadInput(f"the store is a {type(store).__name__}. Open one:  store = penchant.Store({path})")
 
 
 def _hash(pictures: Pictures, row: int, strict: bool) -> str:

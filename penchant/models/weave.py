@@ -30,6 +30,7 @@ from penchant.woven import FEW, chosen, rivals
 __all__ = ["Weave"]
 
 KEPT = 100
+NO_FACTORS = ("dpcml", "ease", "item_knn", "lmmrec", "mllmrec", "popular", "weave")  # refused before anything is fitted
 MOST_FEATURES = 16  # two strands each; what competes for 5,000 users takes up to 2.6 GB
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
@@ -59,6 +60,11 @@ class Weave(Model):
     choose: str = "ndcg@100"
     kept: int | None = None
     name: ClassVar[str] = "weave"
+    decides: ClassVar[str] = "the weights of its strands"
+
+    def __post_init__(self) -> None:
+        if self.backbone is not None and self.backbone.name in NO_FACTORS:
+            raise BadSetting(_no_factors(self.backbone))
 
     def build(self, train: Interactions, **features: Features) -> Loom:
         metrics.parse(self.choose)
@@ -127,10 +133,7 @@ class Loom(Undecided):
         own: dict[str, Any] = {name: part for name, part in self.features.items() if many or name in names}
         fitted = backbone.fit(train, valid, training, **where, **own)
         if not isinstance(fitted.scorer, Factors):
-            raise BadSetting(
-                f"[model] weave backbone = {backbone.name}: its scores are not products of two vectors. Choose a factor model:  "
-                'backbone = { name = "lightgcn" }'
-            )
+            raise BadSetting(_no_factors(backbone))
         curve = replace(fitted.curve, value=(None,) * len(fitted.curve.epoch))
         return {backbone.name: (fitted.scorer.fold, fitted.scorer.item)}, curve
 
@@ -150,11 +153,19 @@ class Loom(Undecided):
             asked = np.sort(np.random.default_rng(seed).choice(asked, FEW, replace=False))
         if not len(asked):
             raise BadSetting(
-                "weave: nothing is held out to choose its weights by. Give it a valid part, or users with two choices and more"
+                "weave: nothing is held out to choose its weights by. Give it a valid part, or users with two choices and more. "
+                'Of people with one choice each nothing can be learned but what most choose:  [model] name = "popular"'
             )
         found = rivals(strands, x[asked], missing[asked])
         w = chosen(found, self.model.choose, seed) / found.scale
         return dict(zip(strands.names, w.tolist(), strict=True))
+
+
+def _no_factors(backbone: Model) -> str:
+    return (
+        f"[model] weave backbone = {backbone.name}: its scores are not products of two vectors. Choose a factor model:  "
+        'backbone = { name = "lightgcn" }'
+    )
 
 
 def _apart(train: Interactions, seed: int, share: float = 0.1) -> tuple[Interactions, Interactions]:
