@@ -28,7 +28,7 @@ LAYERS: dict[str, str] = {
     "1": "data catalog texts features graph split leaky "
     "folder shelf sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
-    "2": "store cards database vectors calls metrics report results compare page plots story table words "
+    "2": "store cards database vectors calls metrics report results protocols compare page plots story table words "
     "under_noise stored questions difference gallery posters garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
     "3 right": "scorers interests towers thin intake intakes likeness topk training strands fibres woven limits model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
