@@ -9,7 +9,6 @@ import typer
 
 from penchant import answers
 from penchant.cli_data import Json
-from penchant.errors import MissingInput
 
 __all__ = ["K", "RunFolder", "faithful", "similar", "why"]
 
@@ -72,10 +71,7 @@ def similar(
     opened = runs.read(run)
     opened.know(items=[item])
     rec = opened.recommender
-    try:
-        found = rec.similar([item], k, by=cast(By, by))[0]
-    except MissingInput as error:
-        raise MissingInput(str(error).replace('by="behaviour"', "--by behaviour")) from None
+    found = rec.similar([item], k, by=cast(By, by))[0]
     found = answers.alike(found, rec) if by == "behaviour" else found
     both = [shared(opened.catalog, item, key) for key in found.items]
     if json:

@@ -12,7 +12,7 @@ from penchant.arrays import FeatureFiles
 from penchant.data import Dataset
 from penchant.features import Features
 
-__all__ = ["doubts", "facts", "told"]
+__all__ = ["doubts", "facts"]
 
 
 def facts(data: Dataset) -> dict[str, Any]:
@@ -63,15 +63,10 @@ def facts(data: Dataset) -> dict[str, Any]:
     return found
 
 
-def told(features: Features) -> np.ndarray:
-    """Which rows have a vector; one of zeros says nothing and is a gap. (n,) bool"""
-    return features.present & features.values.any(axis=1)
-
-
 def doubts(features: Features, sources: Sequence[str] = (), data: Dataset | None = None) -> list[str]:
     """What a reader should know of an input before anything is trained on it: gaps, rows that tell nothing apart, and ids in its
     files that are of nobody here. sources: what it was made from, such as "features/image" of `data`."""
-    has, kind = told(features), features.ids.kind
+    has, kind = features.unit().present, features.ids.kind
     total, gaps = len(has), int((~has).sum())
     said = [f"{gaps:,} of {total:,} {kind}s have none ({gaps / total:.1%})"] if gaps else []
     rows = np.flatnonzero(has)

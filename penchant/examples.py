@@ -6,6 +6,7 @@ import numpy as np
 
 from penchant.catalog import Catalog
 from penchant.page import Card, Example
+from penchant.protocols import COLD
 from penchant.reasons import explain
 from penchant.report import Protocol
 from penchant.results import Audience
@@ -61,7 +62,7 @@ def competing(split: Split, protocol: Protocol, users: np.ndarray) -> np.ndarray
     if count:
         return np.full(len(users), int(count))
     hidden = split.known(protocol.mask).matrix()[users]
-    if split.cold is not None and "cold items only" in protocol.ranking:
+    if split.cold is not None and COLD in protocol.ranking:
         hidden = hidden[:, split.cold]
     return hidden.shape[1] - hidden.getnnz(axis=1)
 

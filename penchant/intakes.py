@@ -73,9 +73,7 @@ class Linear(Intake):
             if name in self.white:
                 c = stock.centred(name, part).values
                 v = np.concatenate([c[old:], stock.centred(name, new[name]).values]) @ self.whitening[name]  # (n, D)
-                columns += self.white[name] * (
-                    c[:old] @ (self.whitening[name] @ v.T)
-                )  # old items are not whitened again
+                columns += self.white[name] * (c[:old] @ (self.whitening[name] @ v.T))  # old items not whitened again
                 across += self.white[name] * (v @ v.T)
         lines = columns.T.copy()
         if self.ease:

@@ -11,15 +11,8 @@ from penchant.errors import BadSetting
 
 __all__ = ["check", "lowest"]
 
-COUNTS = (
-    "dim",
-    "content_dim",
-    "negatives",
-    "neighbours",
-    "k_core",
-    "prototypes",
-    "contrast",
-)  # of which there must be one
+# of which there must be one
+COUNTS = ("dim", "content_dim", "hidden", "negatives", "neighbours", "k_core", "prototypes", "contrast")
 
 
 def lowest(cls: type[Any], name: str) -> float:

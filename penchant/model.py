@@ -59,15 +59,6 @@ class Model(ABC):
     def build(self, *train: Any, **inputs: Any) -> Any:
         """build(train, **inputs): a Scorer, where training is a closed form, an `Undecided`, or a net for `train.run`."""
 
-    def require(self, **least: float) -> None:
-        """Raises BadSetting where a setting is lower than this, or nan."""
-        for f in fields(self):  # type: ignore[arg-type]
-            if f.name in least and not getattr(self, f.name) >= least[f.name]:
-                raise BadSetting(
-                    f"[model] {self.name} {f.name} = {getattr(self, f.name)} must be {least[f.name]:g} or more:  "
-                    f"{f.name} = {f.default}"
-                )
-
     def needs(self) -> tuple[Need, ...]:
         """What `build` asks for besides train."""
         found = []

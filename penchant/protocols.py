@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from penchant.errors import DifferentProtocols, some
 from penchant.report import Report
 
-__all__ = ["alike"]
+__all__ = ["COLD", "DRAWN", "alike"]
 
 DRAWN = ", candidates drawn with seed "  # in Protocol.split
 COLD = "(cold items only)"  # in Protocol.ranking

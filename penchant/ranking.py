@@ -13,6 +13,7 @@ from penchant import metrics, topk
 from penchant.data import Ids, Queries
 from penchant.errors import BadSetting, Leak, Misaligned
 from penchant.model import Recommender
+from penchant.protocols import COLD
 from penchant.split import Split
 from penchant.topk import Scores
 
@@ -61,7 +62,7 @@ class Task:
     def ranking(self) -> str:
         """As printed beside every number."""
         kind = "full" if self.candidates is None else f"candidates@{self.candidates.items}"
-        return kind + (" (cold items only)" if self.only_cold else "")
+        return kind + (f" {COLD}" if self.only_cold else "")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -81,10 +81,8 @@ def explain(
     Raises UnknownId.
     """
     queries = rec.ask([user], None if history is None else [history])
-    chosen, row = (
-        np.array(list(dict.fromkeys(queries.history_items.tolist())), np.int64),
-        int(known(rec.items, [item])[0]),
-    )
+    chosen = np.array(list(dict.fromkeys(queries.history_items.tolist())), np.int64)
+    row = int(known(rec.items, [item])[0])
     if not rec.scorer.personal:
         return Reason(user, item, f"{_people(rec, row)} here chose it; this list is the same for everybody.")
     if not len(chosen):

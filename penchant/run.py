@@ -21,12 +21,13 @@ from penchant import inputs as making
 from penchant.cards import reference
 from penchant.chosen import settled, with_choice
 from penchant.data import Dataset, Interactions, digest
-from penchant.datafacts import doubts, told
+from penchant.datafacts import doubts
 from penchant.drives import Drives
 from penchant.enrich import Written
 from penchant.errors import BadSetting, MissingFile
 from penchant.features import Features
 from penchant.model import Recommender, settings_of
+from penchant.protocols import DRAWN
 from penchant.recipe import Recipe
 from penchant.report import Claim, DataFacts, Input, LmCost, Metric, Point, Protocol, Report, Seconds
 from penchant.results import PerUser, TopLists
@@ -208,7 +209,7 @@ def _report(
     # Two draws of one split share a name and counts; the hash of the test part tells them apart in `compare`.
     how = f"{split.how}, test {split.test.hash[:8]}"
     if task.candidates is not None:
-        how += f", candidates drawn with seed {task.candidates.seed}"
+        how += f"{DRAWN}{task.candidates.seed}"
     select = recipe.training.select
     selected = f"the epoch by valid {select}" if run_epochs and len(split.valid) else "nothing: fixed settings"
     if trials:
@@ -257,7 +258,7 @@ def _report(
                 reference(f),
                 f.source.external,
                 f.source.leaking,
-                int(told(f).sum()),
+                int(f.unit().present.sum()),
                 len(f.ids),
             )
             for n, f in ready.inputs.items()

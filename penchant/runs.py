@@ -60,10 +60,8 @@ class Opened:
                     raise UnknownId(kind, key, ids.keys, self._who_there_is(kind, key, ids))
 
     def _who_there_is(self, kind: str, key: str, ids: Ids) -> str:
-        where, titled = (
-            (self.folder if _alone(self.folder) else self.folder / "model") / "ids.json",
-            self.folder / "items.parquet",
-        )
+        where = (self.folder if _alone(self.folder) else self.folder / "model") / "ids.json"
+        titled = self.folder / "items.parquet"
         there = f"There are {len(ids):,} {kind}s, e.g. {some(ids.keys[:3])}; all"
         if kind == "user":
             return f"{there} are in {where}. For someone new:  penchant recommend {_word(self.folder)} --history ITEM"
@@ -90,9 +88,8 @@ def read(folder: Path | str) -> Opened:
     """The model and catalogue of a finished run; or a model that was saved by itself, without titles. Raises MissingFile, BadModel."""
     folder = Path(folder)
     alone = _alone(folder)
-    if not alone and not any(
-        (folder / name).exists() for name in ("model", ".model.old")
-    ):  # a kill between two renames
+    there = any((folder / name).exists() for name in ("model", ".model.old"))  # the latter: a kill between two renames
+    if not alone and not there:
         raise MissingFile(_unmade(folder))
     again = "" if alone else _again(folder, exact=True)
     rec = saved.read(folder if alone else folder / "model", again)

@@ -467,7 +467,7 @@ def test_the_variant_learns_too_and_gives_its_reasons() -> None:
 )
 def test_settings_that_mean_nothing_are_named(small: Interactions, settings: dict[str, float], match: str) -> None:
     with pytest.raises(BadSetting, match=match):
-        replace(TINY, **settings).build(small, features(small.items))
+        replace(TINY, **settings).fit(small, item_texts=features(small.items))
 
 
 def test_inputs_that_say_nothing_or_do_not_fit_are_named(small: Interactions) -> None:

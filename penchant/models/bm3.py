@@ -58,7 +58,6 @@ class Bm3(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> Bm3Net:
-        self.require(dim=1, layers=0)
         if not 0 <= self.dropout < 1:
             raise BadSetting(
                 f"[model] bm3 dropout = {self.dropout:g} is the share of entries to drop, below 1:  dropout = 0.3"

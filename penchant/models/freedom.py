@@ -63,7 +63,6 @@ class Freedom(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> FreedomNet:
-        self.require(dim=1, layers=0, mm_layers=0, neighbours=1)
         if not 0 < self.keep_edges <= 1:
             raise BadSetting(
                 f"[model] freedom keep_edges = {self.keep_edges:g} is the share of choices that an epoch keeps, above 0 and "

@@ -72,7 +72,6 @@ class Lirdrec(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> LirdrecNet:
-        self.require(dim=1, layers=0, mm_layers=0, neighbours=1)
         if not 0 <= self.network < 1 or not 0 < self.decay <= 1:
             raise BadSetting(
                 f"[model] lirdrec network = {self.network:g} and decay = {self.decay:g}: the first is a share below 1, the "

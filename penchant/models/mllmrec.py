@@ -70,9 +70,6 @@ class Mllmrec(Model):
     least: ClassVar[dict[str, int]] = {"neighbours": 0, "threshold": -1}  # in a recipe
 
     def build(self, train: Interactions, item_texts: Features, user_preferences: Features | None = None) -> MllmrecNet:
-        self.require(
-            dim=1, hidden=1, negatives=1, neighbours=0, neighbours_jaccard=0, threshold=-1, layers=0, gcn_layers=0
-        )
         texts = item_texts.unit()
         if not texts.present.any():
             raise MissingInput(

@@ -49,7 +49,6 @@ class Vbpr(Model):
     asks_for_features: ClassVar[bool] = True
 
     def build(self, train: Interactions, **features: Features) -> VbprNet:
-        self.require(dim=1, content_dim=1)
         if not 0 < self.content_scale < math.inf:
             raise BadSetting(
                 f"[model] vbpr content_scale = {self.content_scale:g} is the length of an item's features, above 0 and finite:  "
