@@ -14,7 +14,7 @@ import torch
 
 from penchant.data import Interactions
 
-__all__ = ["Pairs", "Triples"]
+__all__ = ["Pairs", "Sequences", "Triples", "Windows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,3 +77,61 @@ class Pairs:
         columns = [torch.from_numpy(column) for column in (user, item, drawn)]
         for start in range(0, len(order), batch_size):
             yield Triples(*(column[start : start + batch_size] for column in columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Several people's choices end to end, without padding. All (N,) int64.
+
+    item: what is read. row: 0..B-1, whose it is, ascending. at: its place in the row, from 0. place: its place counted so that
+    the last of each row has length - 1, which positions are numbered by. target: what is to be told after reading it, -1 for
+    nothing. negative: an item that its user chose nowhere in train, where the loss asks for one.
+    """
+
+    item: torch.Tensor
+    row: torch.Tensor
+    at: torch.Tensor
+    place: torch.Tensor
+    target: torch.Tensor
+    negative: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Train histories, oldest first, cut from their newest end into windows of `length` choices.
+
+    shared: how many choices a window repeats of the one before it. With 1 and windows of L + 1, each choice but the first of
+    somebody is once the target of the one before it, which is read with up to L - 1 others; no choice of a long history is lost.
+    """
+
+    train: Interactions
+    length: int
+    shared: int = 0
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Rows of train by user, oldest first. (N,)"""
+        return self.train.order()
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """Where each window begins and ends in `order`. (W, 2) int64"""
+        n = np.bincount(self.train.user, minlength=len(self.train.users))
+        step = self.length - self.shared
+        count = np.maximum(-(-(n - self.shared) // step), 0)
+        ends = np.repeat(np.cumsum(n), count)
+        nth = np.arange(len(ends)) - np.repeat(np.cumsum(count) - count, count)
+        end = ends - step * nth
+        return np.stack([np.maximum(end - self.length, ends - np.repeat(n, count)), end], axis=1)
+
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """All windows in random order, `batch_size` at a time: rows of train end to end, lengths, places from 0. (n,), (B,), (n,)"""
+        mixed = rng.permutation(len(self.bounds))
+        for start in range(0, len(mixed), batch_size):
+            first, end = self.bounds[mixed[start : start + batch_size]].T
+            size = end - first
+            at = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+            yield self.order[np.repeat(first, size) + at], size, at

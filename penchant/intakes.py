@@ -12,6 +12,7 @@ from scipy import fft, sparse
 
 from penchant.features import Features, nearest
 from penchant.intake import Intake, Stock
+from penchant.readers import Spoken
 from penchant.scorers import Factors, ItemToItem, Scorer
 from penchant.thin import Narrow
 from penchant.towers import SLOPE, Towers, length
@@ -282,5 +283,5 @@ def _leaky(x: np.ndarray) -> np.ndarray:
 
 
 INTAKES: dict[str, type[Intake]] = {
-    kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered)
+    kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered, Spoken)
 }

@@ -23,6 +23,7 @@ from penchant.features import Features
 from penchant.intake import Intake, Stock
 from penchant.intakes import INTAKES
 from penchant.model import Recommender
+from penchant.readers import Attentive, Gated, Pointwise
 from penchant.scorers import Factors, ItemToItem, Motivated, Nearest, Popularity, Scorer
 from penchant.texts import Provenance
 from penchant.thin import Thin
@@ -33,7 +34,7 @@ __all__ = ["FORMAT", "SCORERS", "read", "write"]
 
 FORMAT = 1
 SCORERS: dict[str, type[Scorer]] = {
-    s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers)
+    s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers, Attentive, Gated, Pointwise)
 }
 FILES = ("arrays.safetensors", "ids.json", "model.json", "stock.safetensors")
 

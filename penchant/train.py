@@ -26,6 +26,8 @@ from penchant.training import Curve, Training, Validation
 
 __all__ = ["Trainable", "run"]
 
+BETAS = (0.9, 0.999)  # of Adam, where a net has none of its own
+
 
 class Trainable(Protocol):
     """What `run` asks of a net, besides being a torch module."""
@@ -47,7 +49,8 @@ def _optimisers(net: Trainable, rate: float) -> list[torch.optim.Optimizer]:
     dense = [p for p in net.parameters() if not isinstance(p, ByRows) and p.requires_grad]
     found: list[torch.optim.Optimizer] = []
     if dense:
-        found.append(torch.optim.Adam(dense, lr=rate, weight_decay=2 * net.l2, fused=True))
+        betas = getattr(net, "betas", BETAS)
+        found.append(torch.optim.Adam(dense, lr=rate, betas=betas, weight_decay=2 * net.l2, fused=True))
     if rows:
         found.append(RowAdam(rows, lr=rate, l2=net.l2))
     return found

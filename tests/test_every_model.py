@@ -27,6 +27,7 @@ from penchant.models.lightgcn import LightGcn
 from penchant.models.weave import NO_FACTORS
 from penchant.ranking import Task, evaluate
 from penchant.scorers import Factors, Popularity
+from penchant.sequence import SequenceModel
 from penchant.texts import Provenance
 from penchant.training import Training
 
@@ -45,6 +46,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "bm3": {"l2": 1e-3},  # as mllmrec: at so large a step scores reach tens, where rounding shows
     "freedom": {"neighbours": 5, "keep_edges": 0.8},  # a fifth of so few choices is too few
     "lirdrec": {"neighbours": 5},
+    "bert4rec": {"layers": 1, "dropout": 0.0, "hidden": 0.6},
     "dccf": {"layers": 1, "prototypes": 8},
     "mllmrec": {"hidden": 32, "l2": 1e-3},  # at so large a step towers without l2 score in tens, where rounding shows
     # People here have one interest, and nearly always one of ten other items is of it and held out.
@@ -99,7 +101,12 @@ class Case:
         return found
 
     def fit(self, world: World, training: Training = LONG, valid: bool = True, **inputs: Input) -> Recommender:
-        return self.model.fit(world.train, world.valid if valid else None, training, **(self.inputs(world) | inputs))
+        inputs = self.inputs(world) | inputs
+        return self.model.fit(world.train, world.valid if valid else None, self.paced(training), **inputs)
+
+    def paced(self, training: Training) -> Training:
+        """Of whole histories there are 60 here, so batches are smaller."""
+        return replace(training, batch_size=8) if issubclass(class_of(self.name), SequenceModel) else training
 
 
 def planted(name: str, world: World) -> Input:
@@ -312,8 +319,9 @@ def test_fit_leaves_the_global_generators_and_its_arguments_alone(case: Case) ->
 @every
 def test_a_second_fit_forgets_the_first(case: Case) -> None:
     model, other = case.model, checkerboard(users=45, items=36, groups=3, seed=5)
-    model.fit(other.train, other.valid, SHORT, **case.inputs(other))
-    rec = model.fit(shared().train, shared().valid, SHORT, **case.inputs(shared()))
+    short = case.paced(SHORT)
+    model.fit(other.train, other.valid, short, **case.inputs(other))
+    rec = model.fit(shared().train, shared().valid, short, **case.inputs(shared()))
     assert np.array_equal(rec.score(rec.known), quick(case))
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoCf",
+    "Bert4rec",
     "Bm3",
     "Bpr",
     "Dccf",
@@ -22,6 +23,8 @@ __all__ = [
     "Ease",
     "Freedom",
     "Gccf",
+    "Gru4rec",
+    "Hstu",
     "ItemKnn",
     "LightGcn",
     "Lirdrec",
@@ -29,6 +32,7 @@ __all__ = [
     "Mllmrec",
     "Popular",
     "Rlmrec",
+    "Sasrec",
     "Sgl",
     "SimGcl",
     "Vbpr",
