@@ -54,12 +54,13 @@ class Reader(Scorer):
         found = np.zeros((len(queries), self.item.shape[1]), np.float32)
         ends = queries.history_starts[1:]
         size = np.minimum(np.diff(queries.history_starts), self.length)
+        scale = np.float32(np.sqrt(self.item.shape[1]))
         for n in np.unique(size[size > 0]):
             rows = np.flatnonzero(size == n)
             for start in range(0, len(rows), ROWS):
                 part = rows[start : start + ROWS]
                 at = ends[part, None] - n + np.arange(n)
-                found[part] = self.read(self.item[queries.history_items[at]])
+                found[part] = self.read(scale * self.item[queries.history_items[at]])
         return found
 
     def score(self, queries: Queries) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ LOSSES = ("softmax", "bce")
 class SequenceModel(Model):
     """What all models of sequences can be set to.
 
-    A score is h . e_i, h what was read of the history, e_i the same vector that is read where i was chosen:
+    A score is h . e_i, h what was read of the history, of which each choice i is read as sqrt(d) e_i:
     e_i = id_i + sum_m W_m f_i^m, f^m features of modality m, centred, of length 1; without `ids` the sum alone, so that an
     item nobody has chosen has a vector, too.
 
@@ -80,6 +81,7 @@ class SequenceNet(nn.Module, ABC):
         super().__init__()
         model.check(features)
         self.model, self.l2, self.train_part = model, model.l2, train
+        self.scale = math.sqrt(model.dim)  # of what is read
         self.windows = Windows(train, model.length + 1, shared=1)
         self.pairs = Pairs(train)
         self.contents = Contents.of(features)
@@ -119,8 +121,11 @@ class SequenceNet(nn.Module, ABC):
 
     def loss(self, batch: Sequences) -> torch.Tensor:
         e = self.items()
-        h = self.read(F.dropout(F.embedding(batch.item, e), self.model.dropout, self.training), batch)
+        h = self.read(self.dropped(self.scale * F.embedding(batch.item, e)), batch)
         return self.told(h, e, batch.target, batch.negative)
+
+    def dropped(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, self.model.dropout, self.training)
 
     def told(self, h: torch.Tensor, e: torch.Tensor, target: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
         """The loss of states h, each of which is to tell its target. (n, d), (I, d), (n,), (n,) or empty"""

@@ -82,8 +82,8 @@ class Bert4recNet(SequenceNet):
 
     def loss(self, batch: Sequences) -> torch.Tensor:
         e, hidden = self.items(), batch.target >= 0
-        x = torch.where(hidden[:, None], self.mask, F.embedding(batch.item, e))
-        h = self.read(F.dropout(x, self.model.dropout, self.training), batch)[hidden]
+        x = torch.where(hidden[:, None], self.mask, self.scale * F.embedding(batch.item, e))
+        h = self.read(self.dropped(x), batch)[hidden]
         return self.told(h, e, batch.target[hidden], batch.negative)
 
     def read(self, x: torch.Tensor, batch: Sequences) -> torch.Tensor:
