@@ -83,6 +83,11 @@ class Pictures:
         return self.where >= 0
 
     @cached_property
+    def hash(self) -> str:
+        """Hash of ids and content."""
+        return digest(self.items.print, *(self.read(row) or b"" for row in range(len(self.items))))
+
+    @cached_property
     def _column(self) -> object:
         assert isinstance(self.source, Path)
         return pq.read_table(self.source, columns=[self.column], memory_map=True).column(0)

@@ -59,7 +59,7 @@ def settled(
             progress=lambda curve: watch.step(curve.epoch[-1], training.epochs, f"valid {curve.best or 0:.4f}"),
             **ready.inputs,
         )
-        value = Validation.of(split.train, split.valid, training.select).value(rec)
+        value = Validation.of(split.train, split.valid, training.select, training.among).value(rec)
         seconds = time.perf_counter() - started
         log.say("trial", {**settings, "valid": value, "seconds": seconds})
         return value, seconds

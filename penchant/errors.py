@@ -21,6 +21,7 @@ message alone and leaves with exit code 2; a traceback means a fault of ours.
     ├── DifferentProtocols  reports that must not stand in one table
     ├── BadModel            a damaged model folder, or one from a newer version
     ├── Diverged            training produced NaN or infinity
+    ├── TooLarge            a batch does not fit into the memory of the graphics card
     ├── LmError             a language model cannot be asked
     │   ├── NoEndpoint      nobody answers there, or nobody does any more
     │   ├── BadKey          the server refuses the API key
@@ -61,6 +62,7 @@ __all__ = [
     "NotReplayed",
     "PenchantError",
     "StoreError",
+    "TooLarge",
     "UnknownId",
     "UnknownKey",
     "UnknownModel",
@@ -138,6 +140,9 @@ class BadModel(PenchantError): ...
 
 
 class Diverged(PenchantError): ...
+
+
+class TooLarge(PenchantError): ...
 
 
 class LmError(PenchantError): ...

@@ -22,7 +22,7 @@ from penchant.split import Split
 from penchant.store import Store
 from penchant.texts import Provenance, Texts, joined
 
-__all__ = ["asks", "check", "find", "make_input", "make_split", "open_data"]
+__all__ = ["Asking", "asking", "asks", "check", "find", "is_prompt", "make_input", "make_split", "open_data"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -155,7 +155,7 @@ def make_input(
 
     train: the part that texts about people may be written from. written: takes what language models wrote.
     """
-    if spec.items is not None and not any(source == "catalog.text" or _is_prompt(source) for source in spec.from_):
+    if spec.items is not None and not any(source == "catalog.text" or is_prompt(source) for source in spec.from_):
         raise BadSetting(
             f"[inputs] {name}: items = {spec.items!r} puts texts before the catalogue's, and {', '.join(spec.from_)} has "
             f'none. Leave it out, or take  from = "catalog.text"'
@@ -168,10 +168,10 @@ def make_input(
 
 def asks(spec: InputSpec) -> bool:
     """Whether an input is written by a language model."""
-    return spec.items is not None or any(_is_prompt(source) for source in spec.from_)
+    return spec.items is not None or any(is_prompt(source) for source in spec.from_)
 
 
-def _is_prompt(source: str) -> bool:
+def is_prompt(source: str) -> bool:
     return source in enrich.prompts.names() or source.endswith(".md")
 
 
@@ -203,8 +203,8 @@ def _one(
                 'from = "catalog.text"'
             )
         return encode.pictures(data.catalog.pictures, encode.open_image(spec.encoder or "layout"), store, report, title)
-    ask = _Asking(name, spec, data, store, report, train, written)
-    if _is_prompt(source):
+    ask = Asking(name, spec, data, store, report, train, written)
+    if is_prompt(source):
         texts = ask(source, items=spec.items, through=spec.through)
     else:
         texts = column(name, source, spec, data)
@@ -216,7 +216,7 @@ def _one(
 
 
 @dataclass(frozen=True)
-class _Asking:
+class Asking:
     """Has a prompt's texts written for one input of a recipe."""
 
     name: str
@@ -233,15 +233,19 @@ class _Asking:
             raise BadSetting(
                 f'[inputs] {self.name}: who writes {prompt}? Add  lm = "extractive"  (rules, no language model) or  lm = "openai:MODEL"'
             )
-        settings: dict[str, Any] = {"parallel": spec.parallel}
-        settings |= {} if spec.context is None else {"context": spec.context}
-        settings |= {} if spec.budget_usd is None else {"budget": Budget(spec.budget_usd)}
-        model = lm.open(spec.lm, self.store, **settings)
+        model = lm.open(spec.lm, self.store, **asking(spec))
         how |= {"category": spec.category, "title": self.data.name}
         made = enrich.write(prompt, self.train, self.data.catalog, model, self.store, _Steps(self.report), **how)
         if self.written is not None:
             self.written.extend([*made.stages, made])
         return made.texts
+
+
+def asking(spec: InputSpec) -> dict[str, Any]:
+    """How whoever writes for an input is asked: settings of `lm.open`."""
+    found: dict[str, Any] = {"parallel": spec.parallel}
+    found |= {} if spec.context is None else {"context": spec.context}
+    return found | ({} if spec.budget_usd is None else {"budget": Budget(spec.budget_usd)})
 
 
 def column(name: str, source: str, spec: InputSpec, data: Dataset) -> Texts:
@@ -284,13 +288,3 @@ class _Steps:
 
     def step(self, done: int, total: int | None = None, note: str = "") -> None:
         self.report(done, total or self.total)
-
-
-def describe(recipe: Recipe, name: str) -> str:
-    """One line for the report: where an input comes from."""
-    spec = recipe.inputs[name]
-    by = f" by {spec.lm}" if spec.lm else ""
-    encoder = f", encoder {spec.encoder}" if spec.encoder else ""
-    first = f"{spec.items}, then " if spec.items and "catalog.text" in spec.from_ else ""
-    centred = ", centred" if spec.centred else ""
-    return first + " + ".join(spec.from_) + centred + by + encoder

@@ -60,7 +60,7 @@ def everything(split: Split, parts: Sequence[str] = PARTS) -> AllChoices:
     return AllChoices(**{name: getattr(joined, name) for name in COLUMNS})
 
 
-def admitted(made: Mapping[str, Features], train: Interactions) -> dict[str, Features]:
+def admitted(made: Mapping[str, Any], train: Interactions) -> dict[str, Any]:
     """The inputs of a leaky run, those that leak let into fits on this train part. Raises BadSetting where none does."""
     if not any(given.source.leaking for given in made.values()):
         raise BadSetting(

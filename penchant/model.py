@@ -13,12 +13,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from penchant import limits, topk
-from penchant.binding import Input, checked, print_of, vectors
+from penchant.binding import Input, checked, kind_of, meant, print_of
 from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions, Queries, digest
 from penchant.errors import BadInput, BadSetting, Misaligned, MissingInput, UnknownId, example
 from penchant.features import Features
-from penchant.graph import Graph
 from penchant.intake import Stock, added
 from penchant.likeness import By, alike, known
 from penchant.scorers import Popularity, Scorer
@@ -29,11 +28,12 @@ __all__ = ["Model", "Need", "Recommendation", "Recommender", "settings_of"]
 
 
 class Need(NamedTuple):
-    """One input that `build` asks for. many: any number of named Features."""
+    """One input that `build` asks for. many: any number of named Features. kind: "Features", "Graph", "Texts", "Notes", "Pictures"."""
 
     name: str
     optional: bool
     many: bool
+    kind: str = "Features"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Model(ABC):
         """What `build` asks for besides train."""
         found = []
         for name, p in list(inspect.signature(self.build).parameters.items())[1:]:
-            found.append(Need(name, p.default is not p.empty, p.kind is p.VAR_KEYWORD))
+            found.append(Need(name, p.default is not p.empty, p.kind is p.VAR_KEYWORD, kind_of(p.annotation)))
         return tuple(found)
 
     def fit(
@@ -84,7 +84,7 @@ class Model(ABC):
         limits.check(self)
         training = training or Training()
         bound = self.bind(train, inputs)
-        validation = None if valid is None else Validation.of(train, valid, training.select)
+        validation = None if valid is None else Validation.of(train, valid, training.select, training.among)
         with seeded(training.seed):
             net = self.build(train, **bound)
         if isinstance(net, Scorer | Undecided):
@@ -115,20 +115,20 @@ class Model(ABC):
         needs = self.needs()
         many = any(need.many for need in needs)
         names = {need.name for need in needs if not need.many}
+        kinds = {need.name: need.kind for need in needs if not need.many}
         for name, value in inputs.items():
             if name not in names and not many:
                 takes = ", ".join(sorted(names)) or "none"
                 raise MissingInput(f"{self.name} takes no input `{name}`; it takes: {takes}. Remove it from [inputs].")
-            if not isinstance(value, Graph):
-                vectors(name, value)
+            meant(name, value, kinds.get(name, "Features"))
         for need in needs:
             if need.many and not need.optional and not (set(inputs) - names) and self.asks_for_features:
                 raise MissingInput(_ask(self.name, "image", inputs))
             if not need.many and not need.optional and need.name not in inputs:
                 raise MissingInput(_ask(self.name, need.name, inputs))
         for name, value in inputs.items():
-            if name not in names and (isinstance(value, Graph) or value.ids.kind != "item"):
-                what = "a graph" if isinstance(value, Graph) else f"vectors of {value.ids.kind}s"
+            if name not in names and not (isinstance(value, Features) and value.ids.kind == "item"):
+                what = f"vectors of {value.ids.kind}s" if isinstance(value, Features) else "a graph"
                 raise Misaligned(
                     f"input `{name}` is {what}; {self.name} takes vectors of items. Remove it from [inputs]."
                 )

@@ -29,6 +29,7 @@ __all__ = [
     "pick",
     "plain",
     "products",
+    "quicken",
     "table",
     "tower",
 ]
@@ -45,11 +46,19 @@ def table(rows: int, dim: int, by_rows: bool = False) -> nn.Parameter:
 
 
 class Linear(nn.Linear):
-    """x W' + b by the faster product. (n, F) -> (n, d)"""
+    """x W' + b by the faster product. (..., F) -> (..., d)"""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = product(x, self.weight)
-        return found if self.bias is None else found + self.bias
+        found = product(x.reshape(-1, x.shape[-1]), self.weight)
+        found = found if self.bias is None else found + self.bias
+        return found.view(*x.shape[:-1], self.out_features)
+
+
+def quicken(module: nn.Module) -> None:
+    """All of a module's linear layers by the faster product."""
+    for part in module.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = Linear
 
 
 def tower(inputs: int, outputs: int) -> nn.Sequential:

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from penchant import identity
 from penchant import inputs as making
-from penchant import runs
 from penchant.data import digest
 from penchant.features import Features
 from penchant.graph import add_noise
@@ -151,7 +151,7 @@ def _identity(recipe: Recipe, model: Model, training: Training, split: Split, in
     """Of all that decides one result: the false choices are in the hash of train, the rest is as for a run."""
     parts = (split.train.hash, split.valid.hash, split.test.hash)
     prints = (f"{name}:{value.hash}" for name, value in sorted(inputs.items()))
-    return digest(repr(model), repr(training), repr(recipe.task), runs.code(model), *parts, *prints)
+    return digest(repr(model), repr(training), repr(recipe.task), identity.code(model), *parts, *prints)
 
 
 def names(models: tuple[Model, ...]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from penchant import metrics, topk
-from penchant.data import Ids, Queries
+from penchant import among, metrics, topk
+from penchant.among import Candidates
+from penchant.data import Ids
 from penchant.errors import BadSetting, Leak, Misaligned
 from penchant.model import Recommender
 from penchant.protocols import COLD
@@ -18,14 +19,6 @@ from penchant.split import Split
 from penchant.topk import Scores
 
 __all__ = ["Candidates", "Evaluation", "Task", "evaluate", "metric_names"]
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Each held-out item is ranked among itself and items - 1 uniform items that the user chose in no part."""
-
-    items: int
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,8 @@ def evaluate(
     k = min(max(task.at), len(split.items))  # a longer list holds all items
     empty = np.zeros((len(users), 0))
     if task.candidates is not None:
-        per_user = _among_candidates(scorer, split, task, queries, held[users])
+        chosen = split.known(("train", "valid", "test")).matrix()[users]
+        per_user = among.per_user(scorer, queries, held[users], chosen, task.candidates, task.names, task.seed)
         return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
     ranks = topk.ranks(scorer, queries, held[users], mask, only, task.seed)
     per_user = metrics.per_user(task.names, ranks.query, ranks.rank, len(users), ranks.candidates)
@@ -159,55 +153,3 @@ def _only(held: sparse.csr_matrix, only: np.ndarray) -> sparse.csr_matrix:
     kept = held.multiply(only[None, :].astype(np.float32)).tocsr()
     kept.eliminate_zeros()
     return kept
-
-
-def _among_candidates(
-    scorer: Scores, split: Split, task: Task, queries: Queries, held: sparse.csr_matrix
-) -> dict[str, np.ndarray]:
-    """Each held-out pair against its own candidates; a user's value is the mean over her pairs."""
-    assert task.candidates is not None
-    n = task.candidates.items
-    rng = np.random.default_rng(task.candidates.seed)
-    everything = split.known(("train", "valid", "test")).matrix()[queries.users]
-    if int(np.diff(everything.indptr).max()) + n - 1 > len(split.items):
-        raise BadSetting(f"candidates = {n}: some user chose so much that {n - 1} other items are not left")
-    query = np.repeat(np.arange(len(queries)), np.diff(held.indptr))
-    drawn = _strangers(everything, query, n - 1, rng)
-    rank = np.empty(len(query), np.int64)
-    for start in range(0, len(queries), 512):
-        rows = slice(start, min(start + 512, len(queries)))
-        score = topk.finite(scorer, queries.take(rows))
-        pair = np.arange(held.indptr[rows.start], held.indptr[rows.stop])
-        own = score[query[pair] - start, held.indices[pair]]
-        other = score[query[pair][:, None] - start, drawn[pair]]
-        # With t ties the item's place among them must be uniform: one uniform draw a pair, not a coin for each tie.
-        ties = (other == own[:, None]).sum(axis=1)
-        place = np.random.default_rng([task.seed, start]).integers(0, ties + 1)
-        rank[pair] = 1 + (other > own[:, None]).sum(axis=1) + place
-    alone = metrics.per_user(task.names, np.arange(len(query)), rank, len(query), np.full(len(query), n))
-    count = np.maximum(np.bincount(query, minlength=len(queries)), 1)
-    return {m: np.bincount(query, weights=v, minlength=len(queries)) / count for m, v in alone.items()}
-
-
-def _strangers(chosen: sparse.csr_matrix, query: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n distinct items for each entry of `query` that are not in that row of `chosen`. (M, n)"""
-    items = chosen.shape[1]
-    chosen.sort_indices()
-    rows = np.repeat(np.arange(chosen.shape[0]), np.diff(chosen.indptr)).astype(np.int64)
-    keys = rows * items + chosen.indices
-    drawn = rng.integers(0, items, (len(query), n))
-    left = np.arange(len(query))  # those that still hold a chosen item or one twice
-    while len(left):
-        part = drawn[left]
-        key = query[left, None] * np.int64(items) + part
-        at = np.minimum(np.searchsorted(keys, key), max(len(keys) - 1, 0))
-        wrong = keys[at] == key if len(keys) else np.zeros(part.shape, bool)
-        order = np.argsort(part, axis=1, kind="stable")
-        ordered = np.take_along_axis(part, order, axis=1)
-        again = np.zeros(part.shape, bool)
-        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-        wrong |= again
-        part[wrong] = rng.integers(0, items, int(wrong.sum()))
-        drawn[left] = part
-        left = left[wrong.any(axis=1)]
-    return drawn

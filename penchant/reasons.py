@@ -17,6 +17,7 @@ from penchant.catalog import Catalog
 from penchant.drives import Drives, span
 from penchant.likeness import known
 from penchant.model import Recommender
+from penchant.ranker import Heard, Ranker, Reranked
 from penchant.scorers import ItemToItem, Motivated
 
 __all__ = ["Evidence", "Moved", "Reason", "explain"]
@@ -53,7 +54,8 @@ MORE = 1.1  # times as much as all people together: what moves somebody "more th
 class Reason:
     """Why an item stands in somebody's list. share: of the positive part of the score that the evidence carries.
 
-    exact: each weight is an exact part of the score. motives: of models that know them, the strongest first.
+    exact: each weight is an exact part of the score. motives: of models that know them, the strongest first. heard: what a language
+    model had read and answered, where one was asked.
     """
 
     user_id: str
@@ -64,6 +66,7 @@ class Reason:
     share: float = 0.0
     exact: bool = False
     motives: tuple[Moved, ...] = ()
+    heard: Heard | None = None
 
 
 def explain(
@@ -88,6 +91,10 @@ def explain(
     if not len(chosen):
         return Reason(user, item, f"Nothing is known of this user; {_people(rec, row)} here chose it.")
     again = "You chose this one already. " if row in chosen else ""
+    ranker = rec.scorer.second if isinstance(rec.scorer, Reranked) else rec.scorer
+    heard = ranker.heard(queries, row) if isinstance(ranker, Ranker) else None
+    if heard is not None and ranker is rec.scorer:  # what each choice adds would be asked for once a choice
+        return Reason(user, item, again + _heard(heard), heard=heard)
     weight = rec.scorer.carried(int(queries.users[0]), chosen, row)
     weight = np.where(chosen == row, 0, weight)
     best = [int(b) for b in np.argsort(-weight, kind="stable")[:most] if weight[b] > 0]
@@ -100,7 +107,18 @@ def explain(
     words = () if catalog is None else common_words(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
     exact = isinstance(rec.scorer, ItemToItem)
     said = _sentence(evidence, words, share if exact else None, len(chosen), motives)
-    return Reason(user, item, again + said, evidence, words, share, exact, motives)
+    said += f" {_heard(heard)}" if heard is not None else ""
+    return Reason(user, item, again + said, evidence, words, share, exact, motives, heard)
+
+
+def _heard(heard: Heard) -> str:
+    """The answer, what it rests on, and the window that was written after."""
+    said = f"Asked whether you would choose it next, the language model says yes with a probability of {heard.probability:.0%}."
+    if not heard.notes:
+        return said
+    last = heard.notes[-1]
+    note = last.text if len(last.text) <= 3 * LONG else last.text[: 3 * LONG - 1] + "…"
+    return f"{said} It had noted after your choices {last.begin + 1} to {last.end} of {heard.of}: “{note}”"
 
 
 def _people(rec: Recommender, row: int) -> str:

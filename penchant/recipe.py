@@ -20,7 +20,7 @@ from penchant.typed import copied, made, put, table, typed
 
 __all__ = ["ClaimSpec", "InputSpec", "NoiseSpec", "Recipe", "SplitSpec", "parse", "read", "split_of"]
 
-USUAL = {"name": "weave"}  # what recommends where no model is named: it takes whatever features there are, or none
+USUAL = {"name": "weave"}  # where no model is named: it takes whatever features there are, or none
 SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
 
 
@@ -42,12 +42,11 @@ class SplitSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME, or a prompt
-    such as user_motives; several are joined. origin: "external" for text columns that came with the data. centred: each of
-    them centred, and rows of length 1, before they are joined, so that no scale outweighs another.
-
-    For prompts: lm, who answers; items: a prompt whose texts come before the catalogue's, in catalog.text, too; through:
-    motives by way of review_motives; category: what the catalogue is of; parallel, context, budget_usd: as for `penchant enrich`.
+    """Where an input comes from: catalog.text, catalog.image, items.COLUMN, users.COLUMN, features/NAME, or a prompt such as
+    user_motives; several are joined. origin: "external" for text columns that came with the data. centred: each of them
+    centred, and rows of length 1, before they are joined. For prompts: lm, who answers; items: a prompt whose texts come before
+    the catalogue's; through: motives by way of review_motives; category: what the catalogue is of; parallel, context, budget_usd:
+    as for `penchant enrich`. For notes on histories: window, step, most (`enrich.comprehension`); items: what is shown of each.
     """
 
     from_: tuple[str, ...]
@@ -61,6 +60,9 @@ class InputSpec:
     context: int | None = None
     budget_usd: float | None = None
     centred: bool = False
+    window: int | None = None
+    step: int | None = None
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if not self.from_:
@@ -104,8 +106,7 @@ class NoiseSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation.
-    leaky: "reproduce-paper" repeats a published leak to measure it, see leaky.py."""
+    """Everything a run is made of. search: settings ("model.l2") with the values to choose from on validation. leaky: see leaky.py."""
 
     name: str
     data: str
@@ -179,9 +180,7 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
     training = dict(table("[training]", raw.get("training", {})))
     seeds = typed("[training] seeds", tuple[int, ...], training.pop("seeds", (0,)))
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
-        raise BadSetting(
-            f"[training] seeds = {list(seeds)} must be distinct, not empty and below 2**32: seeds = [0, 1]"
-        )
+        raise BadSetting(f"[training] seeds = {list(seeds)} must be distinct, not empty and below 2**32: [0, 1]")
     task = _task(table("[protocol]", raw.get("protocol", {})))
     model, split = _model(raw["model"], "[model]"), made("split", SplitSpec, raw.get("split", {}))
     return Recipe(
@@ -271,7 +270,7 @@ def _search(raw: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple
             raise BadSetting(f'[search] "{key}": only settings of model and training, e.g. "model.l2", can be chosen')
         if not isinstance(values, list) or not values:
             raise BadSetting(f'[search] "{key}" must list the values to choose from, e.g. "{key}" = [1e-6, 1e-5]')
-        for value in values:  # every value must be one that the recipe could be run with
+        for value in values:  # each must be one that the recipe could be run with
             trial = {part: given for part, given in copied(whole).items() if part not in ("search", "noise")}
             put(trial, key.split("."), value)
             parse(trial, "search")

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from penchant import drives_file, leaky, metrics, noise, runs, saved, sayings
+from penchant import drives_file, identity, leaky, metrics, noise, runs, saved, sayings, told
 from penchant import inputs as making
-from penchant.cards import reference
 from penchant.chosen import settled, with_choice
 from penchant.data import Dataset, Interactions, digest
 from penchant.datafacts import doubts
@@ -77,9 +76,21 @@ def _inputs(
     recipe: Recipe, names: tuple[str, ...], data: Dataset, store: Store, train: Interactions, watch: Watcher
 ) -> tuple[dict[str, Features], list[Written]]:
     """Inputs of these names for models that are fitted on `train`, and what language models wrote for them."""
-    made, written = {}, list[Written]()
+    made, written, plain = dict[str, Any](), list[Written](), told.kinds(recipe)
     for name in names:
         watch.stage(f"input {name}")
+        if name in plain:
+            how = (
+                plain[name],
+                recipe.inputs[name],
+                data,
+                store,
+                lambda done, total: watch.step(done, total),
+                train,
+                written,
+            )
+            made[name] = told.make_told(name, *how)
+            continue
         made[name] = making.make_input(
             name, recipe.inputs[name], data, store, lambda _, done, total: watch.step(done, total), train, written
         )
@@ -253,14 +264,7 @@ def _report(
         settings=settings_of(recipe.model),
         training={k: v for k, v in vars(recipe.training).items() if k != "seed"},
         inputs={
-            n: Input(
-                making.describe(recipe, n),
-                reference(f),
-                f.source.external,
-                f.source.leaking,
-                int(f.unit().present.sum()),
-                len(f.ids),
-            )
+            n: Input(told.describe(recipe, n), told.reference_of(f), *told.origin(f), *told.present(f))
             for n, f in ready.inputs.items()
         },
         leaky=recipe.leaky,
@@ -285,4 +289,4 @@ def _identity(recipe: Recipe, ready: Prepared) -> str:
     prints = (f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))
     essence = json.dumps(_essence(recipe), sort_keys=True, default=str)
     parts = (ready.split.train.hash, ready.split.valid.hash, ready.split.test.hash)
-    return digest(essence, runs.code(recipe.model), ready.data.hash, *parts, *prints)
+    return digest(essence, identity.code(recipe.model), ready.data.hash, *parts, *prints)

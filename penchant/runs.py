@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -19,10 +19,10 @@ import tomli_w
 
 from penchant import drives_file, saved
 from penchant.catalog import Catalog, Pictures
-from penchant.data import Ids, digest
+from penchant.data import Ids
 from penchant.drives import Drives
 from penchant.errors import BadModel, BadSetting, MissingFile, UnknownId, near, some
-from penchant.model import Model, Recommender
+from penchant.model import Recommender
 from penchant.recipe import Recipe
 from penchant.report import write_whole
 
@@ -202,22 +202,6 @@ def _card(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / "run.json").read_text("utf-8"))
         return found if isinstance(found, dict) else {}
     return {}
-
-
-def code(model: Model) -> str:
-    """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
-    here = Path(__file__).parent
-    names = ["batches", "features", "fibres", "hops", "intakes", "losses", "metrics", "modal", "motivation", "nn"]
-    names += ["plugin", "ranking", "row_adam", "scorers", "split", "strands", "thin", "topk", "towers", "train"]
-    names += ["woven", *_files(model)]
-    files = (here / f"{name}.py" for name in names)
-    return digest(*(file.read_bytes() for file in files if file.exists()))
-
-
-def _files(model: Model) -> list[str]:
-    """Of a model and of the models that it holds."""
-    held = (getattr(model, f.name) for f in fields(model))  # type: ignore[arg-type]
-    return [f"models/{model.name}", *(name for part in held if isinstance(part, Model) for name in _files(part))]
 
 
 def lock(out: Path) -> IO[str]:

@@ -6,6 +6,7 @@ Never pickle. Written beside and renamed, so never half there.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from penchant.features import Features
 from penchant.intake import Intake, Stock
 from penchant.intakes import INTAKES
 from penchant.model import Recommender
+from penchant.ranker import Reranked
 from penchant.readers import Attentive, Gated, Pointwise
 from penchant.scorers import Factors, ItemToItem, Motivated, Nearest, Popularity, Scorer
 from penchant.texts import Provenance
@@ -30,12 +32,15 @@ from penchant.thin import Thin
 from penchant.towers import Towers
 from penchant.training import Curve
 
-__all__ = ["FORMAT", "SCORERS", "read", "write"]
+__all__ = ["FORMAT", "SCORERS", "coded", "decoded", "read", "scorer_of", "write"]
 
 FORMAT = 1
 SCORERS: dict[str, type[Scorer]] = {
-    s.kind: s for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers, Attentive, Gated, Pointwise)
+    s.kind: s
+    for s in (Popularity, ItemToItem, Factors, Motivated, Nearest, Thin, Towers, Attentive, Gated, Pointwise, Reranked)
 }
+LATE = {"judge": "penchant.judge:Judge"}
+"""Scorers that need torch and a language model: found when one of them is read."""
 FILES = ("arrays.safetensors", "ids.json", "model.json", "stock.safetensors")
 
 
@@ -113,7 +118,7 @@ def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommen
         ids = json.loads((folder / "ids.json").read_text("utf-8"))
         users, items = Ids("user", tuple(ids["users"])), Ids("item", tuple(ids["items"]))
         known = Queries(np.arange(len(users)), arrays["known/starts"], arrays["known/items"])
-        scorer = SCORERS[head["scorer"]].of({n[7:]: value for n, value in arrays.items() if n.startswith("scorer/")})
+        scorer = scorer_of(head["scorer"]).of({n[7:]: value for n, value in arrays.items() if n.startswith("scorer/")})
         curve = Curve.of(head["curve"])
         seen = None
         if "seen/starts" in arrays:
@@ -135,6 +140,24 @@ def read(folder: Path | str, again: str = "", leaking: bool = False) -> Recommen
         raise
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise BadModel(f"the model in {folder} is damaged: {error}. Run the recipe again:  {again}") from None
+
+
+def scorer_of(kind: str) -> type[Scorer]:
+    """The class that a model folder calls so."""
+    if kind in LATE:
+        module, _, name = LATE[kind].partition(":")
+        return getattr(importlib.import_module(module), name)
+    return SCORERS[kind]
+
+
+def coded(facts: Any) -> np.ndarray:
+    """Plain values, JSON, as an array among a scorer's. (n,) uint8"""
+    return np.frombuffer(json.dumps(facts).encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def decoded(array: np.ndarray) -> Any:
+    """What `coded` made an array of."""
+    return json.loads(array.tobytes().decode("utf-8", "surrogatepass"))
 
 
 def _write_stock(stock: Stock, intake: Intake | None, file: Path) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import numpy as np
 from penchant import saved
 from penchant.data import Dataset
 from penchant.enrich import Written
-from penchant.features import Features
 from penchant.model import Recommender
 from penchant.ranking import Evaluation, evaluate
 from penchant.recipe import Recipe
@@ -46,10 +45,10 @@ class Prepared:
 
     data: Dataset
     split: Split
-    inputs: Mapping[str, Features]
+    inputs: Mapping[str, Any]
     seconds: float
     lm: LmCost = LmCost()
-    made: Mapping[str, Features] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
     written: tuple[Written, ...] = ()
 
 
@@ -101,7 +100,7 @@ def one(recipe: Recipe, ready: Prepared, folder: Path, seed: int, watch: Watcher
     value = rec.curve.best
     trained = time.perf_counter() - started
     if value is None and valid is not None:
-        value = Validation.of(ready.split.train, valid, training.select).value(rec)
+        value = Validation.of(ready.split.train, valid, training.select, training.among).value(rec)
     watch.stage(f"evaluating seed {seed}")
     started = time.perf_counter()
     found = evaluate(rec, ready.split, recipe.task)

@@ -16,7 +16,7 @@ from torch import nn
 from penchant import losses
 from penchant.batches import Pairs, Sequences, Windows
 from penchant.data import Interactions
-from penchant.errors import BadSetting
+from penchant.errors import BadSetting, MissingInput
 from penchant.features import Features
 from penchant.modal import Contents
 from penchant.model import Model
@@ -26,6 +26,7 @@ from penchant.readers import Reader, Spoken
 __all__ = ["Attention", "SequenceModel", "SequenceNet"]
 
 LOSSES = ("softmax", "bce")
+TEXT = 'Add to [inputs]:  text = { from = "catalog.text", encoder = "minilm" }'
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ class SequenceModel(Model):
             raise BadSetting(f"[model] {self.name} heads = {self.heads} must divide dim = {self.dim}:  heads = 1")
         if not self.ids and not features:
             raise BadSetting(
-                f"[model] {self.name} ids = false leaves an item nothing but its features, and [inputs] names none. Add to "
-                '[inputs]:  text = { from = "catalog.text", encoder = "minilm" }'
+                f"[model] {self.name} ids = false leaves an item nothing but its features, and [inputs] names none. {TEXT}"
             )
 
 
@@ -84,8 +84,13 @@ class SequenceNet(nn.Module, ABC):
         self.scale = math.sqrt(model.dim)  # of what is read
         self.windows = Windows(train, model.length + 1, shared=1)
         self.pairs = Pairs(train)
-        self.contents = Contents.of(features)
-        self.names = tuple(features)
+        said = {
+            name: part for name, part in features.items() if part.centred().values.any()
+        }  # the rest tells nothing apart
+        if not model.ids and not said:
+            raise MissingInput(f"{model.name}: no item differs from another in {', '.join(features)}. {TEXT}")
+        self.contents = Contents.of(said)
+        self.names = tuple(said)
         chosen = torch.from_numpy(np.bincount(train.item, minlength=len(train.items)) > 0)
         ids = 0.02 * torch.randn(len(chosen), model.dim) * chosen[:, None]
         self.ids = nn.Parameter(ids) if model.ids else None  # (I, d)

@@ -30,7 +30,8 @@ BETAS = (0.9, 0.999)  # of Adam, where a net has none of its own
 
 
 class Trainable(Protocol):
-    """What `run` asks of a net, besides being a torch module."""
+    """What `run` asks of a net, besides being a torch module. It may say `betas`, Adam's, and `clip`, the most that a gradient's
+    length may be; a batch may be a tuple of parts, whose losses are averaged in one step."""
 
     l2: float
 
@@ -143,15 +144,20 @@ def _epoch(
     # A step on tables by rows is many small operations and gathers, bound by memory: waking a second thread for each costs
     # more than it does.
     small = any(isinstance(p, ByRows) for p in module.parameters())
+    clip: float | None = getattr(net, "clip", None)
     with torch.random.fork_rng(devices=[]), machine.threads(1 if small else None):
         torch.manual_seed(int(rng.integers(2**31)))
         for batch in net.batches(rng, training.batch_size):
-            loss = net.loss(_to(batch, device))
-            loss.backward()
+            parts = batch if isinstance(batch, tuple) else (batch,)  # of one step, read one after the other
+            for part in parts:
+                loss = net.loss(_to(part, device)) / len(parts)
+                loss.backward()
+                total += loss.detach()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(module.parameters(), clip)
             for optimiser in optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
-            total += loss.detach()
             count += 1
     mean = float(total) / max(count, 1)
     if not math.isfinite(mean):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from penchant import metrics, topk
+from penchant import among, metrics, topk
 from penchant.data import Interactions
 from penchant.errors import BadSetting
 from penchant.scorers import Scorer
@@ -25,7 +25,7 @@ class Training:
     """Settings of one training run.
 
     validate_every: epochs between validations. patience: validations without gain before stopping. select: the metric
-    on valid that chooses the epoch. device: "auto" (a GPU if there is one), "cpu", "cuda".
+    on valid that chooses the epoch; `among` so many candidates, or, None, in the order of all items. device: "auto" (a GPU if there is one), "cpu", "cuda".
     """
 
     epochs: int = 300
@@ -36,6 +36,7 @@ class Training:
     select: str = "recall@20"
     seed: int = 0
     device: str = "auto"
+    among: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "validate_every", "patience"):
@@ -43,6 +44,8 @@ class Training:
                 raise BadSetting(f"[training] {name} = {getattr(self, name)} must be at least 1")
         if not self.learning_rate > 0:
             raise BadSetting(f"[training] learning_rate = {self.learning_rate} must be above 0")
+        if self.among is not None and self.among < 2:
+            raise BadSetting(f"[training] among = {self.among} must be at least 2: the held-out item and one other")
         metrics.parse(self.select)
 
 
@@ -80,13 +83,14 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """One number on the valid part: train items masked, histories from train, all items ranked."""
+    """One number on the valid part: train items masked, histories from train, all items ranked, or each held-out one among few."""
 
     split: Split
     select: str
+    among: int | None = None
 
     @staticmethod
-    def of(train: Interactions, valid: Interactions, select: str) -> Validation:
+    def of(train: Interactions, valid: Interactions, select: str, few: int | None = None) -> Validation:
         """Raises BadSetting when there is nothing to validate on."""
         if not len(valid):
             raise BadSetting("the valid part is empty: choose a split with one, or pass valid=None for fixed epochs")
@@ -95,12 +99,15 @@ class Validation:
             raise BadSetting(
                 f"{twice} of the {len(valid)} choices of valid are in train too; a model is not judged by what it knows"
             )
-        return Validation(Split(train, valid, valid.take(np.zeros(0, np.int64))), select)
+        return Validation(Split(train, valid, valid.take(np.zeros(0, np.int64))), select, few)
 
     def value(self, scorer: topk.Scores) -> float:
         """Mean over users with something in valid."""
         queries = self.split.queries("valid", ("train",))
         held, mask = self.split.held("valid")[queries.users], self.split.train.matrix()[queries.users]
+        if self.among is not None:
+            of, seen = among.Candidates(self.among), self.split.known(("train", "valid")).matrix()[queries.users]
+            return float(np.mean(among.per_user(scorer, queries, held, seen, of, (self.select,))[self.select]))
         ranks = topk.ranks(scorer, queries, held, mask)
         found = metrics.per_user([self.select], ranks.query, ranks.rank, len(queries), ranks.candidates)
         return float(np.mean(found[self.select]))

@@ -25,21 +25,24 @@ ROOT = Path(penchant.__file__).parent
 # By file name without .py; a folder stands for all its files.
 LAYERS: dict[str, str] = {
     "0": "errors",
-    "1": "data catalog texts features graph split leaky "
+    "1": "data catalog texts notes features graph split leaky "
     "folder shelf sources archives arrays assembly columns published tables cells textfiles times "
     "shop shop_choices shop_pictures shop_products shop_reviews shop_words datafacts",
     "2": "store cards database vectors calls metrics report results protocols compare page plots story table words "
     "under_noise stored questions difference gallery posters garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
-    "3 right": "scorers readers sequence interests towers thin intake intakes likeness topk training strands fibres woven limits model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
+    "3 right": "scorers readers ranker among sequence interests towers thin intake intakes likeness topk training strands fibres woven limits model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
+    "3 bridge": "judge judging",
     "4": "models/",
     "5": "ranking reasons attributes drives faithful tune",
-    "6": "recipe typed noise misread sayings drives_file inputs seeds chosen run runs examples demo",
+    "6": "recipe told identity typed noise misread sayings drives_file inputs seeds chosen run runs examples demo",
     "7": "cli cli_data cli_enrich cli_reasons cli_store entry answers doctor screen showing term_picture serve/ __main__",
     "8": "__init__",  # the public face, which only its users import
 }
 
 TORCH = {
+    "judge",
+    "judging",
     "batches",
     "gemm",
     "losses",

@@ -111,7 +111,7 @@ def test_what_cannot_be_parsed_is_asked_for_once_more(scripted: Local) -> None:
     assert reply.parsed is not None
     assert reply.parsed.text() == "A lamp"
     said = repaired([], "I cannot say", "there is no JSON object in it", Summary)[-1]["content"]
-    again = scripted._chat.template.text(Request("Describe", "this lamp"), ("I cannot say", said))
+    again = scripted.chat.template.text(Request("Describe", "this lamp"), ("I cannot say", said))
     assert again == f"Describe\n\nthis lamp I cannot say\n\n{said}"
     assert (reply.tokens_in, reply.tokens_out) == (3 + len(again.split()), 4 + 4)  # both times
 
@@ -163,9 +163,9 @@ def test_models_of_the_old_kind_are_padded_right_too(folder: Path, capfd: pytest
     capfd.readouterr()
     lm = open_local(str(path))
     assert lm.context == 64
-    assert "pad_token" not in lm._chat.tokenizer.special_tokens_map
+    assert "pad_token" not in lm.chat.tokenizer.special_tokens_map
     users = ["red " * n + "mug" for n in (1, 20, 4, 0)]
-    full = 64 - lm._chat.prompt(Request("", users[1])).tokens
+    full = 64 - lm.chat.prompt(Request("", users[1])).tokens
     replies = ask(lm, *(Request("", user, max_tokens=full) for user in users))
     assert capfd.readouterr() == ("", "")  # the libraries have much to say of such models
     for user, reply in zip(users, replies, strict=True):
@@ -208,7 +208,7 @@ def test_settings_of_the_folder_do_not_change_what_greedy_means(noise: Local, tm
 def test_every_end_that_the_folder_names_ends_a_reply(scripted: Local, tmp_path: Path) -> None:
     path = shutil.copytree(scripted.weights.folder, tmp_path / "scripted")
     own = json.loads((path / "generation_config.json").read_text())
-    own["eos_token_id"] = [scripted._chat.tokenizer.convert_tokens_to_ids("cannot")]
+    own["eos_token_id"] = [scripted.chat.tokenizer.convert_tokens_to_ids("cannot")]
     (path / "generation_config.json").write_text(json.dumps(own))
     lamp, mug = ask(open_local(str(path)), Request("", "lamp"), Request("", "mug"))
     assert (lamp.text, lamp.tokens_out) == ("I", 2)
@@ -283,7 +283,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(noise: Local) -> None:
         if rows > 2 or tokens > 60:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    hook = lm._writer.model.register_forward_pre_hook(small, with_kwargs=True)
+    hook = lm.writer.model.register_forward_pre_hook(small, with_kwargs=True)
     assert texts(ask(lm, *requests)) == wanted
     assert max(sizes) == 5
     assert lm.probabilities(requests).shape == (5, 2)
@@ -365,13 +365,13 @@ def test_an_answer_is_the_token_that_would_really_follow(name: str, folder: Path
     make, follows, yes, no = TOKENIZERS[name]
     path = tiny_models.llama(folder / name.replace(", ", "-"), make())
     lm, request = open_local(str(path)), Request("Answer yes or no.", "Does a mug suit?")
-    drop, first = lm._chat.begin(request, ("yes", "no"))
-    tokenizer = lm._chat.tokenizer
+    drop, first = lm.chat.begin(request, ("yes", "no"))
+    tokenizer = lm.chat.tokenizer
     assert tokenizer.convert_ids_to_tokens(first) == [yes, no]
     assert drop == 0
     # The encoded continuation itself, and what the library makes of the prompt alone.
-    text, prompt = lm._chat.template.text(request), lm._chat.prompt(request)
-    ids = lm._chat.ids(text + follows)
+    text, prompt = lm.chat.template.text(request), lm.chat.prompt(request)
+    ids = lm.chat.ids(text + follows)
     assert ids[: prompt.tokens] == prompt.arrays["input_ids"][0].tolist()
     assert ids[prompt.tokens] == first[0]
     _, z = libraries_own(path, text, 1, **prompt.arrays)
@@ -385,18 +385,18 @@ def test_metaspace_needs_the_mark_of_a_space(folder: Path) -> None:
     """The trap: the token called "yes" is not the one that begins the answer "yes" here."""
     path = tiny_models.llama(folder / "trap", metaspace(VICUNA))
     lm = open_local(str(path))
-    _, first = lm._chat.begin(Request("", "Does it suit?"), ("yes", "no"))
-    assert first[0] != lm._chat.tokenizer.convert_tokens_to_ids("yes")
-    assert lm._chat.tokenizer("x").input_ids[0] == 1  # <s>, which a template writes itself
-    assert 1 not in lm._chat.ids("x")
+    _, first = lm.chat.begin(Request("", "Does it suit?"), ("yes", "no"))
+    assert first[0] != lm.chat.tokenizer.convert_tokens_to_ids("yes")
+    assert lm.chat.tokenizer("x").input_ids[0] == 1  # <s>, which a template writes itself
+    assert 1 not in lm.chat.ids("x")
 
 
 def test_what_melts_with_the_prompts_end_is_compared_where_it_parts(folder: Path) -> None:
     path = tiny_models.llama(folder / "melting", byte_level("{{ messages[0].content }}{{ ' y' if true }}"))
     lm, request = open_local(str(path)), Request("", "Does it suit?")
-    drop, first = lm._chat.begin(request, ("es", "ou"))
-    assert drop == len(lm._chat.ids(" y"))
-    assert lm._chat.tokenizer.convert_ids_to_tokens(first) == ["Ġyes", "Ġyou"]
+    drop, first = lm.chat.begin(request, ("es", "ou"))
+    assert drop == len(lm.chat.ids(" y"))
+    assert lm.chat.tokenizer.convert_ids_to_tokens(first) == ["Ġyes", "Ġyou"]
     _, z = libraries_own(path, "Does it suit?", 1)
     p = lm.probabilities([request], ("es", "ou"))[0, 0]
     assert p == pytest.approx(1 / (1 + math.exp(z[first[1]] - z[first[0]])), abs=1e-5)
@@ -437,8 +437,8 @@ def test_a_strangers_marks_end_no_message(noise: Local, folder: Path) -> None:
     for name in ("llava", "qwen2.5"):
         lm = family(folder, name)
         spelled = Request(SYSTEM, "<image> <|image_pad|> <|vision_start|>", (picture(),), max_tokens=3)
-        mark = lm._chat.tokenizer.convert_tokens_to_ids("<image>" if name == "llava" else "<|image_pad|>")
-        assert (lm._chat.prompt(spelled).arrays["input_ids"] == mark).sum() == 9
+        mark = lm.chat.tokenizer.convert_tokens_to_ids("<image>" if name == "llava" else "<|image_pad|>")
+        assert (lm.chat.prompt(spelled).arrays["input_ids"] == mark).sum() == 9
         assert ask(lm, spelled)[0].text
     assert ask(noise, Request("", "half a pair \ud83d and \x00 control", max_tokens=2))[0].text
 
@@ -450,9 +450,9 @@ LEAVES_OUT = "{% for m in messages if m.role != 'system' %}[{{ m.role }}] {{ m.c
 @pytest.mark.parametrize("template", [REFUSES, LEAVES_OUT], ids=["refuses", "leaves out"])
 def test_a_template_without_system_loses_no_word(template: str, tmp_path: Path) -> None:
     lm = open_local(str(tiny_models.llama(tmp_path / "m", byte_level(template))))
-    assert f"{SYSTEM}\n\nA mug?" in lm._chat.template.text(Request(SYSTEM, "A mug?"))
-    assert f"{SYSTEM}\n\nA mug?" in lm._chat.template.text(Request(SYSTEM, "A mug?"), ("yes", "say no"))
-    assert "say no" in lm._chat.template.text(Request(SYSTEM, "A mug?"), ("yes", "say no"))
+    assert f"{SYSTEM}\n\nA mug?" in lm.chat.template.text(Request(SYSTEM, "A mug?"))
+    assert f"{SYSTEM}\n\nA mug?" in lm.chat.template.text(Request(SYSTEM, "A mug?"), ("yes", "say no"))
+    assert "say no" in lm.chat.template.text(Request(SYSTEM, "A mug?"), ("yes", "say no"))
 
 
 @pytest.mark.parametrize("template", ["Hello!", "{{ messages[0].content ", "{{ nothing.there.is }}"])
@@ -474,11 +474,11 @@ def test_a_question_is_the_same_tomorrow(tmp_path: Path) -> None:
     """Templates write the date into the prompt (Llama 3, Mistral), and ask for thoughts beside the reply (Qwen3)."""
     day = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') + strftime_now('%Y-%m-%d, %A') }}{% endif %}"
     lm = open_local(str(tiny_models.llama(tmp_path / "m", byte_level(day + "{{ enable_thinking }}" + CHATML))))
-    assert lm._chat.template.text(Request("", "A mug?")).startswith("01 Jan 20252025-01-01, WednesdayFalse<|im_start|>")
+    assert lm.chat.template.text(Request("", "A mug?")).startswith("01 Jan 20252025-01-01, WednesdayFalse<|im_start|>")
 
 
 def test_without_a_template_the_question_follows_the_system_text(scripted: Local) -> None:
-    template = scripted._chat.template
+    template = scripted.chat.template
     assert template.text(Request("Describe.\n", " this mug ")) == "Describe.\n\nthis mug"
     assert template.text(Request("", "this mug")) == "this mug"
 
@@ -540,12 +540,12 @@ def test_pictures_are_read_as_transformers_reads_them(name: str, folder: Path) -
         arrays = dict(AutoTokenizer.from_pretrained(path)(text, return_tensors="pt"))
         arrays.pop("token_type_ids", None)
         arrays |= AutoImageProcessor.from_pretrained(path)(images=opened, return_tensors="pt")
-        pad = lm._chat.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        pad = lm.chat.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         arrays["mm_token_type_ids"] = (arrays["input_ids"] == pad).long()
     wanted, z = libraries_own(path, text, 8, **arrays)
     (reply,) = ask(lm, request)
     assert (reply.text, reply.tokens_in) == (wanted, arrays["input_ids"].shape[1])
-    _, (yes, no) = lm._chat.begin(request, ("yes", "no"))
+    _, (yes, no) = lm.chat.begin(request, ("yes", "no"))
     assert lm.probabilities([request])[0, 0] == pytest.approx(1 / (1 + math.exp(z[no] - z[yes])), abs=1e-5)
 
 
@@ -562,7 +562,7 @@ def test_pictures_have_a_place_where_no_template_gives_one(template: str, tmp_pa
     request = Request(SYSTEM, "Does it suit?", (picture(),), max_tokens=3)
     plain = f"{SYSTEM}\n\n<image>\nDoes it suit?"
     wanted = f"SYSTEM: {SYSTEM} USER: <image>\nDoes it suit? ASSISTANT:" if template else plain
-    assert lm._chat.template.text(request) == wanted
+    assert lm.chat.template.text(request) == wanted
     red, blue = lm.probabilities([request, Request(SYSTEM, "Does it suit?", (picture("blue"),))])
     assert abs(red - blue).max() > 1e-4
 

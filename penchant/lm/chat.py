@@ -126,10 +126,19 @@ class Chat:
         Raises BadSetting when two answers begin with the same token.
         """
         text = self.template.text(request)
-        # What the template puts between: nothing after a line break, a space after "ASSISTANT:".
-        whole = self.template.text(request, answer=answers[0])
+        # Nothing after a line break, a space after "ASSISTANT:".
+        gap = self.gap(request, answers[0])
+        drop, rest = self.follow(text, gap, answers)
+        return drop, [ids[0] for ids in rest]
+
+    def gap(self, request: Request, answer: str) -> str:
+        """What the template puts between a question and its answer."""
+        text, whole = self.template.text(request), self.template.text(request, answer=answer)
         after = whole[len(text) :] if whole.startswith(text) else ""
-        gap = after[: max(0, after.find(answers[0]))]
+        return after[: max(0, after.find(answer))]
+
+    def follow(self, text: str, gap: str, answers: Sequence[str]) -> tuple[int, list[list[int]]]:
+        """How many of the last tokens of `text` to drop, and those of each answer after it. Raises BadSetting as `begin` does."""
         alone = self.ids(text)
         together = [self.ids(text + gap + answer) for answer in answers]
         shared = min(_common(alone, ids) for ids in together)
@@ -141,10 +150,10 @@ class Chat:
                     f"{self.name} begins the answer `{answers[place]}` with {other}, so its probability cannot be told. "
                     'Take answers that begin differently, e.g. ("yes", "no").'
                 )
-        return len(alone) - shared, first
+        return len(alone) - shared, [ids[shared:] for ids in together]
 
     @cached_property
-    def _processor(self) -> Any:
+    def processor(self) -> Any:
         """Template and pictures of LLaVA and its kin, which put as many marks into the text as a picture has tokens."""
         with loading(self.name):
             from transformers import AutoProcessor
@@ -166,13 +175,13 @@ class Chat:
     @cached_property
     def template(self) -> Template:
         """Of the processor, where there is one that has one, else of the tokenizer."""
-        own = self._processor.chat_template if self.sees and not self._by_grid else None
+        own = self.processor.chat_template if self.sees and not self._by_grid else None
         if not isinstance(own, str):
             own = self.tokenizer.get_chat_template() if self.tokenizer.chat_template else None
         if not self.sees:
             return Template(self.name, self.tokenizer, own)
         if not self._by_grid:
-            mark = str(self._processor.image_token)
+            mark = str(self.processor.image_token)
             return Template(self.name, self.tokenizer, own, mark, f"{mark}\n")
         config = self.config
         around = (config.vision_start_token_id, config.image_token_id, config.vision_end_token_id)
@@ -193,7 +202,7 @@ class Chat:
 
     def _processed(self, text: str, pictures: Sequence[Any]) -> dict[str, Any]:
         add = self._adds_marks(text)
-        return dict(self._processor(text=[text], images=list(pictures), add_special_tokens=add, return_tensors="pt"))
+        return dict(self.processor(text=[text], images=list(pictures), add_special_tokens=add, return_tensors="pt"))
 
     def _gridded(self, text: str, pictures: Sequence[Any]) -> dict[str, Any]:
         """Each picture's one mark becomes as many as it has tokens: patches over the patches merged into one."""

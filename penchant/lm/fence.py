@@ -61,10 +61,12 @@ def clean(text: str) -> str:
     return _SPACE.sub(" ", _HIDDEN.sub("", _HALF.sub("\ufffd", text))).strip()
 
 
-def fenced(blocks: Sequence[Block]) -> tuple[str, Mapping[str, str]]:
-    """The first line of the message, and each block by name as it is written into it. Values must be clean."""
+def fenced(blocks: Sequence[Block], salt: str = "") -> tuple[str, Mapping[str, str]]:
+    """The first line of the message, and each block by name as it is written into it. Values must be clean. salt: goes into the
+    number, where what is to be fenced is not all there yet."""
     bodies = {block.name: "\n".join(_lines(block)) for block in blocks}
     said = "\n\n".join(f"{name}\n{body}" for name, body in bodies.items())
+    said += f"\n\n{salt}" if salt else ""
     number = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return FIRST.format(number), {
         name: f"<data-{number} {name}>\n{body}{chr(10) if body else ''}</data-{number}>"

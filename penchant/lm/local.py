@@ -87,7 +87,7 @@ class Local:
     @property
     def context(self) -> int:
         """Tokens of this model's own tokenizer that a question and its answer may take together."""
-        return self._chat.context
+        return self.chat.context
 
     def reading(self, corpus: Iterable[str]) -> Local:
         return self
@@ -130,11 +130,11 @@ class Local:
                 one = self._asked(number, replace(request, max_tokens=1))
                 if isinstance(one, str):
                     raise _unasked(number, request, one)
-                drop, first[number] = self._chat.begin(request, answers)
+                drop, first[number] = self.chat.begin(request, answers)
                 asked.append(replace(one, prompt=one.prompt.without_end(drop)))
             values = np.zeros((len(window), len(answers)))
             for batch in self._batches(asked):
-                for one, z in zip(batch, self._writer.logits([a.prompt for a in batch]), strict=True):
+                for one, z in zip(batch, self.writer.logits([a.prompt for a in batch]), strict=True):
                     if isinstance(z, str):
                         raise _unasked(one.number, one.request, z)
                     values[one.number - window[0][0]] = z[first[one.number]]
@@ -155,7 +155,7 @@ class Local:
             again = []
             for batch in self._batches(asked):
                 prompts, requests = [one.prompt for one in batch], [one.request for one in batch]
-                for one, said in zip(batch, self._writer.written(prompts, requests, batch[0].room), strict=True):
+                for one, said in zip(batch, self.writer.written(prompts, requests, batch[0].room), strict=True):
                     reply = self._reply(one, said)
                     once_more = self._once_more(one, reply) if reply.status == "unparsable" else None
                     if once_more is None:
@@ -168,7 +168,7 @@ class Local:
         """The question as this model takes it, or why it cannot."""
         try:
             again = repaired([], before.text, before.error, request.schema) if before else []
-            prompt = self._chat.prompt(request, tuple(message["content"] for message in again))
+            prompt = self.chat.prompt(request, tuple(message["content"] for message in again))
         except (BadPicture, LmError) as error:
             return str(error)
         room = min(request.max_tokens, self.context - prompt.tokens)
@@ -230,11 +230,11 @@ class Local:
         return device()
 
     @cached_property
-    def _writer(self) -> Writer:
-        return Writer(self._chat, self._device)
+    def writer(self) -> Writer:
+        return Writer(self.chat, self._device)
 
     @cached_property
-    def _chat(self) -> Chat:
+    def chat(self) -> Chat:
         with loading(self.name):
             from transformers import (
                 MODEL_FOR_CAUSAL_LM_MAPPING,

@@ -29,8 +29,11 @@ __all__ = [
     "LightGcn",
     "Lirdrec",
     "Lmmrec",
+    "MllmMsr",
+    "MllmSrec",
     "Mllmrec",
     "Popular",
+    "Rerank",
     "Rlmrec",
     "Sasrec",
     "Sgl",
@@ -40,7 +43,11 @@ __all__ = [
     "by_name",
 ]
 
-FILES = {name: name.lower() for name in __all__ if name != "by_name"} | {"ItemKnn": "item_knn"}
+FILES = {name: name.lower() for name in __all__ if name != "by_name"} | {
+    "ItemKnn": "item_knn",
+    "MllmMsr": "mllm_msr",
+    "MllmSrec": "mllm_srec",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,207 @@
+"""Comprehension: a language model reads histories in windows and carries its notes forward; each question is asked once.
+
+    reader = Comprehension.open({"prompt": "preference_step", "lm": "extractive", "window": 5, "step": 3}, lines, store)
+    notes = reader.read([np.array([4, 17, 9])], ["u1"])
+
+h_1 = LM(W_1), h_k = LM(W_k, h_{k-1}): MLLM-SRec's temporal-aware comprehension, and with windows of 3 moved by 3 MLLM-MSR's
+recurrence. A prompt without {earlier}, such as user_preference, reads the whole history at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from penchant import lm as models
+from penchant.calls import Mention
+from penchant.data import Ids, digest
+from penchant.enrich import prompt as prompts
+from penchant.enrich.checks import room
+from penchant.enrich.material import Question
+from penchant.enrich.prompt import Prompt
+from penchant.enrich.runner import Answered, ask
+from penchant.errors import BadSetting, LmError, MissingInput
+from penchant.lm import LanguageModel, tokens
+from penchant.lm.fence import Block, clean
+from penchant.notes import Note, Notes, windows
+from penchant.store import Store
+from penchant.texts import Provenance, Texts
+
+__all__ = ["Comprehension"]
+
+
+@dataclass(eq=False)
+class Comprehension(Notes):
+    """lines: what is shown of each item. window, step: choices of a window, and by how many it moves; where a prompt reads a
+    history at once they have no meaning. most: of a longer history only the newest are read, beginning at a whole multiple of
+    half of that, so that most windows stay as they are when a choice is added. store: keeps every answer; without one, and of
+    strangers, answers are kept in this process alone. report: told how many questions have been answered, of a number that is not known beforehand (0).
+    """
+
+    prompt: Prompt
+    lm: LanguageModel
+    spec: str
+    lines: Texts
+    window: int = 3
+    step: int = 3
+    most: int = 60
+    category: str = ""
+    store: Store | None = None
+    report: Callable[[int, int], None] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    told: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.prompt.of != "user" or not {"items", "choices"} & set(self.prompt.blocks):
+            raise BadSetting(
+                f"{self.prompt.name} does not read what somebody chose. Take one that does: preference_step, user_preference, "
+                "user_profile"
+            )
+        windows(1, self.window, self.step)  # raises where it cannot be
+        if self.most < 2 * self.window:
+            raise BadSetting(f"most = {self.most} must hold two windows of {self.window}:  most = {4 * self.window}")
+        if not self.lines.present.any():
+            raise MissingInput("no item has a text, so a history cannot be read. Add titles to items.parquet")
+        self.lm = self.lm.reading(text for text in self.lines.values if text)
+
+    @staticmethod
+    def open(facts: Mapping[str, Any], lines: Texts, store: Store | None = None, **settings: Any) -> Comprehension:
+        """facts: as `facts` gives them. settings: those of `lm.open`. Raises BadSetting, UnknownKey, MissingInput."""
+        rest = dict(facts)
+        prompt, spec = prompts.read(rest.pop("prompt")), rest.pop("lm")
+        return Comprehension(prompt, models.open(spec, store, **settings), spec, lines, store=store, **rest)
+
+    def facts(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("window", "step", "most", "category")}
+        return {"prompt": self.prompt.name, "lm": models.shown(self.spec), **plain}
+
+    @property
+    def items(self) -> Ids:  # type: ignore[override]
+        return self.lines.ids
+
+    @cached_property
+    def hash(self) -> str:
+        told = (self.prompt.print, self.lm.name, self.lm.revision, self.window, self.step, self.most, self.category)
+        return digest(*map(str, told), self.lines.hash)
+
+    @property
+    def source(self) -> Provenance:  # type: ignore[override]
+        made_by = f"enrich:{self.prompt.name}@{self.prompt.print[:12]}/{self.lm.name}@{self.lm.revision}"
+        return Provenance(made_by, (self.lines.hash,), self.lines.source.interactions)
+
+    @property
+    def recurrent(self) -> bool:
+        return "earlier" in self.prompt.blocks
+
+    def read(self, histories: Sequence[np.ndarray], users: Sequence[str | None]) -> list[tuple[Note, ...]]:
+        """Raises LmError where a question could not be answered at all."""
+        spans = [self.spans(len(history)) for history in histories]
+        found: list[list[Note]] = [[] for _ in histories]
+        for step in range(max(map(len, spans), default=0)):
+            asked: dict[tuple[str, bytes], list[int]] = {}
+            for n, history in enumerate(histories):
+                if step < len(spans[n]):
+                    begin, end = spans[n][step]
+                    before = found[n][-1].text if found[n] else ""
+                    asked.setdefault((before, history[begin:end].tobytes()), []).append(n)
+            first = {key: rows[0] for key, rows in asked.items()}
+            told = self.answered({k: (histories[n][slice(*spans[n][step])], users[n]) for k, n in first.items()})
+            for key, rows in asked.items():
+                text, reason = told[key]
+                for n in rows:
+                    found[n].append(Note(*spans[n][step], text, reason))
+        return [tuple(notes) for notes in found]
+
+    def spans(self, count: int) -> list[tuple[int, int]]:
+        """The windows of a history of so many choices."""
+        half = max(self.most // 2, 1)
+        begin = -(-max(count - self.most, 0) // half) * half
+        if not self.recurrent:
+            return [(begin, count)] if count else []
+        return [(begin + a, begin + b) for a, b in windows(count - begin, self.window, self.step)]
+
+    def answered(
+        self, asked: Mapping[tuple[str, bytes], tuple[np.ndarray, str | None]]
+    ) -> dict[tuple[str, bytes], Any]:
+        """Text and reason for each (notes before, choices)."""
+        fresh = [key for key in asked if key not in self.known]
+        kept = [key for key in fresh if self.store is not None and asked[key][1] is not None]
+        if kept:
+            assert self.store is not None
+            with self.store.calls() as calls:
+                ask(self.questions(kept, asked), self.prompt, self.category, self.lm, calls, self.collector(kept))
+        alone = [key for key in fresh if key not in self.known]
+        requests = (
+            self.prompt.render(q.blocks, self.category, about=(q.about.kind, q.about.key))
+            for q in self.questions(alone, asked)
+        )
+        for key, reply in zip(alone, self.lm.answer(requests), strict=True):
+            if reply.parsed is None:
+                raise self.lost(reply.status, reply.error)
+            self.counts["calls"] += 1
+            self.tick()
+            self.keep(key, reply.parsed)
+        return {key: self.known[key] for key in asked}
+
+    @cached_property
+    def known(self) -> dict[tuple[str, bytes], tuple[str, str]]:
+        return {}
+
+    def keep(self, key: tuple[str, bytes], answer: Any) -> None:
+        self.known[key] = (answer.text().strip(), str(getattr(answer, "reasoning", "")))
+
+    def collector(self, keys: Sequence[tuple[str, bytes]]) -> Any:
+        def collect(answered: Answered) -> None:
+            if answered.answer is None:
+                raise self.lost(answered.status, answered.error)
+            self.counts["cached" if answered.cached else "calls"] += 1
+            self.tick()
+            self.keep(keys[answered.question.row], answered.answer)
+
+        return collect
+
+    def tick(self) -> None:
+        """One more question is answered."""
+        now = time.monotonic()
+        if self.report is not None and now - self.told > 0.2:
+            self.told = now
+            self.report(self.counts.total(), 0)
+
+    def lost(self, status: str, error: str) -> LmError:
+        return LmError(
+            f"{self.prompt.name}: a question was not answered ({status}: {error}); notes that have not read everything would "
+            "pass for notes that have. Run it again: what was answered is kept."
+        )
+
+    def questions(
+        self, keys: Sequence[tuple[str, bytes]], asked: Mapping[tuple[str, bytes], tuple[np.ndarray, str | None]]
+    ) -> Iterator[Question]:
+        for place, key in enumerate(keys):
+            rows, user = asked[key]
+            name = "items" if "items" in self.prompt.blocks else "choices"
+            field = "" if name == "items" else "item"
+            blocks = [Block(name, tuple(((field, self.shown[row]),) for row in rows if self.shown[row]))]
+            if key[0]:
+                blocks.append(Block("earlier", ((("", tokens.cut(clean(key[0]), self.space // 3)[0]),),)))
+            shows = tuple(Mention("item", self.items.keys[row]) for row in rows)
+            yield Question(place, Mention("user", user or "", True), shows, tuple(blocks))
+
+    @cached_property
+    def space(self) -> int:
+        """Tokens for what is shown."""
+        return room(self.prompt, self.lm)
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """One line for each item, "" for one without any text."""
+        most = min(
+            self.prompt.limits.item_tokens, self.space // (2 * (self.window if self.recurrent else self.most)) or 1
+        )
+        return [tokens.cut(clean(text), most)[0] if text else "" for text in self.lines.values]

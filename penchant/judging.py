@@ -1,0 +1,206 @@
+"""Judging: a language model trained to say yes or no to the next choice, after notes on the choices before it.
+
+A pair is a person at one moment and a thing: yes for what was chosen next, no for something never chosen. What is said of the
+person is written from the choices before that moment alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from penchant.batches import Pairs
+from penchant.catalog import Pictures, open_picture
+from penchant.data import Interactions, digest
+from penchant.errors import BadPicture, BadSetting
+from penchant.judge import Base, Judge, Readers
+from penchant.lm.tiny import Tiny
+from penchant.lm.tuned import Lora, Rows
+from penchant.lm.wording import Wording
+from penchant.model import Model
+from penchant.notes import Notes
+from penchant.texts import Texts
+
+__all__ = ["Judging", "JudgingNet", "moments"]
+
+
+MOST_LOOKS = 2**30  # bytes of what was made of pictures, kept with the model
+
+
+@dataclass(frozen=True)
+class Judging(Model):
+    """What models that train a Judge can be set to.
+
+    base: the language model: "tiny", made here for the catalogue, with `dim`, `layers`, `words` (entries of its tokenizer); or a
+    folder of transformers, a causal model or a LLaVA. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
+    its weights, as tiny always does.
+    pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
+    steps: how the notes came about is shown, too. pictures: the thing's picture is shown, where there is one and the model sees.
+    item_tokens: of what is said of a thing. accumulate: parts that a batch is read in, one after the other.
+    """
+
+    base: str = "tiny"
+    rank: int = 8
+    alpha: int = 32
+    dropout: float = 0.1
+    pairs: int = 20_000
+    whole: bool = False
+    steps: bool = False
+    pictures: bool = True
+    item_tokens: int = 80
+    accumulate: int = 1
+    dim: int = 128
+    layers: int = 3
+    words: int = 6000
+    l2: float = 0.0
+    least: ClassVar[dict[str, float]] = {"pairs": 2, "item_tokens": 1, "accumulate": 1, "words": 300, "layers": 1}
+
+    def net(
+        self, train: Interactions, summary: Texts, notes: Notes | None, profile: Notes | None, picture: Pictures | None
+    ) -> JudgingNet:
+        if self.dim % 4:
+            raise BadSetting(f"[model] {self.name} dim = {self.dim} must be a multiple of 4:  dim = 128")
+        return JudgingNet(self, train, summary, Readers(notes, profile), picture if self.pictures else None)
+
+
+class JudgingNet(nn.Module):
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
+    clip: ClassVar[float] = 1.0  # of the gradient's length
+
+    def __init__(
+        self, model: Judging, train: Interactions, summary: Texts, readers: Readers, picture: Pictures | None
+    ) -> None:
+        super().__init__()
+        self.model, self.l2, self.train_part, self.readers = model, model.l2, train, readers
+        small = model.base == "tiny"
+        lora = None if small or not model.rank else Lora(model.rank, model.alpha, model.dropout)
+        self.base = Base(
+            model.base, Tiny(model.words, model.dim, model.layers), lora, int(torch.initial_seed() % 2**31)
+        )
+        self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
+        self.things = replace(summary, values=summary.values)
+        user, end = moments(train, model.pairs // 2)
+        order = train.order()
+        starts = np.searchsorted(train.user[order], np.arange(len(train.users) + 1))
+        item = train.item[order].astype(np.int64)
+        histories = [item[starts[u] : starts[u] + e] for u, e in zip(user.tolist(), end.tolist(), strict=True)]
+        read = readers.read(histories, [train.users.keys[u] for u in user])
+        self.user, self.target = user, item[starts[user] + end]
+        said = (text for text in (*self.things.values, *(note.text for own, _ in read for note in own[-1:])) if text)
+        self.tuned, self.files = self.base.open(self.wording.system, said)
+        self.images, self.pixels = self._images(picture)
+        self.judge = self._judge()
+        persons = self.tuned.many([self.judge.said(one) for one in read])
+        self.befores = [self.tuned.before(person, self.judge.longest) for person in persons]
+        self.negatives = Pairs(train)
+        self.own = nn.ParameterList(self.tuned.own.values())
+
+    def _images(self, picture: Pictures | None) -> tuple[np.ndarray | None, torch.Tensor | None]:
+        """Where each item's picture stands among the pixels, -1 for none; None where no picture is shown."""
+        if picture is None or not self.tuned.sees or not picture.present.any():
+            return None, None
+        where, images = np.full(len(picture.items), -1, np.int64), []
+        for row in np.flatnonzero(picture.present):
+            try:
+                images.append(open_picture(picture.read(int(row)) or b"", picture.items.keys[row], 512))
+            except BadPicture:
+                continue
+            where[row] = len(images) - 1
+        return where, self.tuned.pixels(images)
+
+    def _judge(self) -> Judge:
+        looks = seen = None
+        if self.images is not None and self.pixels is not None:
+            seen = self.images >= 0
+            made = []
+            with torch.no_grad():
+                for start in range(0, len(self.pixels), 256):
+                    made.append(
+                        self.tuned.looks(self.pixels[start : start + 256]).float().cpu().numpy().astype(np.float16)
+                    )
+            each = np.concatenate(made)
+            looks = np.where(seen[:, None, None], each[np.maximum(self.images, 0)], np.float16(0))
+        return Judge(
+            self.tuned,
+            self.base,
+            self.wording,
+            self.things,
+            self.readers,
+            self.model.steps,
+            looks,
+            seen,
+            self.files,
+            self.train_part.users,
+        )
+
+    @torch.no_grad()
+    def _looks(self, block: int = 32) -> np.ndarray:
+        """What the model makes of all pictures, each read once. (P, n, d) float16. Raises BadSetting where that would be too much."""
+        assert self.pixels is not None
+        parts: list[np.ndarray] = []
+        for start in range(0, len(self.pixels), block):
+            parts.append(self.tuned.looks(self.pixels[start : start + block]).float().cpu().numpy().astype(np.float16))
+            whole = parts[0][0].nbytes * len(self.pixels)
+            if whole > MOST_LOOKS:
+                raise BadSetting(
+                    f"{len(self.pixels):,} pictures would take {whole / 2**30:.1f} GB as {self.tuned.chat.name} sees them. Let their "
+                    "descriptions speak for them:  --set model.pictures=false"
+                )
+        return np.concatenate(parts)
+
+    def to(self, device: Any) -> JudgingNet:  # type: ignore[override]
+        self.tuned.model.to(device)
+        return self
+
+    def train(self, mode: bool = True) -> JudgingNet:
+        self.tuned.model.train(mode)
+        return super().train(mode)
+
+    def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows, ...]]:
+        """Each moment once, with what was chosen then and with something that was not; about equally long ones together."""
+        drawn = self.negatives.negatives(self.user.astype(np.int64), rng)
+        moment = np.tile(np.arange(len(self.user)), 2)
+        item, yes = np.concatenate([self.target, drawn]), np.arange(len(moment)) < len(self.user)
+        size = np.array([len(b) for b in self.befores])[moment] + np.array([len(a) for a in self.judge.afters])[item]
+        mixed = rng.permutation(len(moment))
+        some = batch_size * 16
+        for start in range(0, len(mixed), some):
+            part = mixed[start : start + some]
+            part = part[np.argsort(size[part], kind="stable")]
+            cut = [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+            for place in rng.permutation(len(cut)):
+                pieces = np.array_split(cut[place], min(self.model.accumulate, len(cut[place])))
+                yield tuple(self.rows(moment[piece], item[piece], yes[piece]) for piece in pieces)
+
+    def rows(self, moment: np.ndarray, item: np.ndarray, yes: np.ndarray) -> Rows:
+        asked = [(self.befores[m], self.judge.afters[i]) for m, i in zip(moment.tolist(), item.tolist(), strict=True)]
+        if self.images is None or self.pixels is None:
+            return self.tuned.rows(asked, yes.tolist(), self.model.whole)
+        shown = self.images[item]
+        distinct, place = np.unique(shown[shown >= 0], return_inverse=True)
+        picture = np.full(len(item), -1, np.int64)
+        picture[shown >= 0] = place
+        return self.tuned.rows(asked, yes.tolist(), self.model.whole, picture, self.pixels[distinct])
+
+    def loss(self, rows: Rows) -> torch.Tensor:
+        return self.tuned.loss(rows)
+
+    def finish(self) -> Judge:
+        return self._judge()
+
+
+def moments(train: Interactions, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whose next choice is asked about, and how many choices come before it: at least one. Everybody's newest first, then the one
+    before, and so on, as many as are wanted. (P,), (P,) int64"""
+    n = np.bincount(train.user, minlength=len(train.users))
+    left = n < len(train.items)  # of others there is nothing to say no to
+    user = np.repeat(np.arange(len(n)), np.maximum(n - 1, 0) * left)
+    nth = np.arange(len(user)) - np.searchsorted(user, user)  # 0 for the newest
+    order = np.lexsort((user, nth))[:most]
+    user, nth = user[order], nth[order]
+    return user.astype(np.int64), n[user] - 1 - nth

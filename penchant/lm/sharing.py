@@ -1,0 +1,109 @@
+"""Sharing: what is said of a person is read once, and its keys and values serve for all things that are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+
+from penchant.lm.tuned import Tuned
+
+__all__ = ["apart"]
+
+MOST = {"cpu": 2**15, "cuda": 2**17}  # tokens read at once
+Tokens = list[int]
+
+
+@torch.no_grad()
+def apart(
+    tuned: Tuned,
+    before: Sequence[Tokens],
+    after: Sequence[Sequence[Tokens]],
+    looks: Sequence[Sequence[Any]] | None = None,
+) -> list[np.ndarray]:
+    """z_yes - z_no of each thing, by person. (C_b,) float32 each
+
+    before: B shared parts, as `Tuned.before`. after: for each, the parts of its C_b things, as `Tuned.after`. looks: (n, d) of the
+    picture of each, or None.
+    """
+    found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(before)
+    order = sorted(range(len(before)), key=lambda b: -len(before[b]))
+    most = MOST.get(tuned.device.type, MOST["cpu"])
+    start = 0
+    while start < len(order):
+        near = order[start : start + 64]
+        each = max(max((len(a) for a in after[b]), default=1) * len(after[b]) for b in near)
+        some = near[: max(1, most // max(len(before[near[0]]) + each, 1))]
+        shown = None if looks is None else [looks[b] for b in some]
+        told = _together(tuned, [before[b] for b in some], [after[b] for b in some], shown, most)
+        for b, z in zip(some, told, strict=True):
+            found[b] = z
+        start += len(some)
+    return found
+
+
+def _together(
+    tuned: Tuned, before: list[Tokens], after: list[Sequence[Tokens]], looks: list[Sequence[Any]] | None, most: int
+) -> list[np.ndarray]:
+    """Of people whose shared parts are read together, padded on the left."""
+    people, pad = len(before), [tuned.pad]
+    ids, mask = padded(before, tuned, left=True)
+    place = (mask.cumsum(1) - 1).clamp(min=0)
+    found = [np.zeros(len(one), np.float32) for one in after]
+    with tuned.mixed(), tuned.roomy(people):
+        words = tuned.words(ids)
+        out = tuned.decoder(inputs_embeds=words, attention_mask=mask, position_ids=place, use_cache=True)
+        count = max(map(len, after))
+        longest = max((len(a) for one in after for a in one), default=1)
+        step = max(1, most // max((ids.shape[1] // 8 + longest) * people, 1))
+        for start in range(0, count, step):
+            # Everybody is asked about equally many things: where one has fewer, about nothing, which is forgotten.
+            size = min(step, count - start)
+            few = [list(one[start : start + size]) for one in after]
+            flat = [a for one in few for a in [*one, *[pad] * (size - len(one))]]
+            seen = None
+            if looks is not None:
+                some = [list(one[start : start + size]) for one in looks]
+                seen = [v for one in some for v in [*one, *[None] * (size - len(one))]]
+            new, new_mask = padded(flat, tuned, left=False)
+            past = deepcopy(out.past_key_values)
+            past.batch_repeat_interleave(size)
+            begin = mask.sum(1).repeat_interleave(size)[:, None]
+            h = tuned.decoder(
+                inputs_embeds=_embedded(tuned, new, seen),
+                attention_mask=torch.cat([mask.repeat_interleave(size, 0), new_mask], 1),
+                past_key_values=past,
+                position_ids=begin + torch.arange(new.shape[1], device=new.device),
+                use_cache=True,
+            ).last_hidden_state
+            last = h[torch.arange(len(h), device=h.device), new_mask.sum(1) - 1]
+            yes, no = (answer[0] for answer in tuned.parts.answers)
+            z = tuned.head(last)[:, [yes, no]].float()
+            told = (z[:, 0] - z[:, 1]).cpu().numpy().reshape(people, size)
+            for n, one in enumerate(found):
+                one[start : start + size] = told[n, : max(len(one) - start, 0)]
+    return found
+
+
+def _embedded(tuned: Tuned, ids: torch.Tensor, looks: Sequence[Any] | None) -> torch.Tensor:
+    there = [] if looks is None else [v for v in looks if v is not None]
+    if looks is None or not there:
+        return tuned.words(ids)
+    which = np.cumsum([v is not None for v in looks]) - 1
+    picture = torch.tensor(np.where([v is None for v in looks], -1, which), device=ids.device)
+    return tuned.embedded(ids, torch.stack(there).to(ids.device), picture)
+
+
+def padded(rows: Sequence[Tokens], tuned: Tuned, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and mask of rows of unequal length. (n, longest) int64 each"""
+    width = max(max(map(len, rows)), 1)
+    ids = torch.full((len(rows), width), tuned.pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for n, row in enumerate(rows):
+        part = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[n, part] = torch.tensor(row, dtype=torch.long)
+        mask[n, part] = 1
+    return ids.to(tuned.device), mask.to(tuned.device)

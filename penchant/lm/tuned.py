@@ -1,0 +1,236 @@
+"""Tuned: a language model from a folder whose answer, yes or no, is trained, and read off its logits for many things at once.
+
+A question is in two parts, what is said of a person and what is said of a thing, each turned into tokens by itself, so that
+the first part is read once for all things that are asked about, see `sharing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from penchant.errors import BadSetting, MissingExtra, TooLarge
+from penchant.lm import Request
+from penchant.lm.chat import EXTRA
+from penchant.lm.local import open_local
+
+__all__ = ["ANSWERS", "Lora", "Parts", "Rows", "Tuned"]
+
+ANSWERS = ("Yes", "No")
+PERSON, THING = "{person}", "{thing}"  # where the two parts stand while a template is filled in
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters on every linear layer of the part that writes. Hu et al., "LoRA", ICLR 2022."""
+
+    rank: int = 8
+    alpha: int = 32
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Tokens of a template around the two parts: head, person, middle, thing, tail, and those of each answer after it."""
+
+    head: list[int]
+    middle: list[int]
+    tail: list[int]
+    answers: tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A batch of questions with their answers, padded on the right. ids, mask, label: (B, T); label -100 where no loss is.
+
+    picture: (B,) rows of `pixels`, -1 for none. pixels: (P, 3, H, W), each picture of the batch once.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    label: torch.Tensor
+    picture: torch.Tensor
+    pixels: torch.Tensor
+
+
+class Tuned:
+    """folder: of a causal model, or of a LLaVA, of transformers. system: what it is told to do. lora: None to train all weights.
+
+    Nothing is downloaded and no code of the folder is run. Raises BadModel, MissingFile, MissingExtra as `open_local`.
+    """
+
+    def __init__(self, folder: Path | str, system: str, lora: Lora | None, seed: int = 0) -> None:
+        self.local = open_local(str(folder))
+        self.chat, self.system, self.lora = self.local.chat, system, lora
+        self.model = self.local.writer.model
+        self.decoder, self.words = self.model.get_decoder(), self.model.get_input_embeddings()
+        self.head = self.model.get_output_embeddings()
+        self.model.requires_grad_(lora is None)
+        if lora is not None:
+            self._adapt(lora, seed)
+        self.own = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def _adapt(self, lora: Lora, seed: int) -> None:
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ImportError:
+            raise MissingExtra("fine-tuning by LoRA", EXTRA) from None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            config = LoraConfig(
+                r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear"
+            )
+            inject_adapter_in_model(config, self.decoder)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def pad(self) -> int:
+        """The token that fills up a batch."""
+        return int(self.model.generation_config.pad_token_id)
+
+    @property
+    def context(self) -> int:
+        return self.chat.context
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Raises BadSetting where the two answers begin with the same token."""
+        request = Request(self.system, f"{PERSON}{THING}")
+        head, _, rest = self.chat.template.text(request).partition(PERSON)
+        middle, _, tail = rest.partition(THING)
+        drop, (yes, no) = self.chat.follow(tail, self.chat.gap(request, ANSWERS[0]), ANSWERS)
+        end = self.tokens(tail)
+        return Parts(self.chat.ids(head) if head else [], self.tokens(middle), end[: len(end) - drop], (yes, no))
+
+    def tokens(self, text: str) -> list[int]:
+        """Tokens of a part, without marks of a beginning or an end, and with no mark that a stranger's text spells."""
+        ids: list[int] = self.chat.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] if text else []
+        return ids
+
+    def many(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `tokens`, of several."""
+        tame = [self.chat.template.tame(text) for text in texts]
+        return self.chat.tokenizer(tame, add_special_tokens=False, verbose=False)["input_ids"] if tame else []
+
+    def after(self, thing: list[int], picture: int = 0) -> list[int]:
+        """What is asked about one thing, its picture in `picture` places before it, up to the answer."""
+        return [*self.parts.middle, *[self.mark] * picture, *thing, *self.parts.tail]
+
+    def before(self, person: list[int], longest: int) -> list[int]:
+        """What is shared by all that is asked about a person. longest: tokens of the longest `after`. Where the context is too
+        short the person's tokens are cut at their beginning: what is newest stands last, and thing and answer are whole.
+
+        Raises BadSetting where the thing alone does not fit."""
+        room = self.context - len(self.parts.head) - longest - max(map(len, self.parts.answers))
+        if room < 0:
+            raise BadSetting(
+                f"{self.chat.name} reads {self.context:,} tokens, and what is asked about one thing takes {longest:,}. Say less of each:  "
+                "--set model.item_tokens=40"
+            )
+        return [*self.parts.head, *person[max(len(person) - room, 0) :]]
+
+    @property
+    def mark(self) -> int:
+        """The token in whose place a picture stands; -1 for a model that sees none."""
+        if not self.sees:
+            return -1
+        return int(getattr(self.model.config, "image_token_index", None) or self.model.config.image_token_id)
+
+    # ---- pictures
+
+    @property
+    def sees(self) -> bool:
+        return bool(self.chat.sees)
+
+    def pixels(self, images: Sequence[Any]) -> torch.Tensor:
+        """Pictures as the model takes them. (P, 3, H, W)"""
+        return torch.as_tensor(
+            self.chat.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
+        )
+
+    def looks(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the model makes of pictures: vectors that stand among those of words. (P, 3, H, W) -> (P, n, d)"""
+        found = self.model.get_image_features(pixel_values=pixels.to(self.device))
+        found = getattr(found, "pooler_output", found)
+        return found if isinstance(found, torch.Tensor) else torch.stack(list(found))
+
+    def embedded(self, ids: torch.Tensor, looks: torch.Tensor | None, picture: torch.Tensor | None) -> torch.Tensor:
+        """Vectors of tokens, those of pictures in the places that are theirs. (B, T) -> (B, T, d)"""
+        x = self.words(ids)
+        if looks is None or picture is None:
+            return x
+        there = ids == self.mark
+        return x.masked_scatter(there[..., None], looks[picture[picture >= 0]].to(x.dtype))
+
+    # ---- training
+
+    def loss(self, rows: Rows) -> torch.Tensor:
+        """Mean over questions of -log P of the tokens whose label is set, given all before them."""
+        with self.mixed(), self.roomy(len(rows.ids)):
+            looks = self.looks(rows.pixels) if len(rows.pixels) else None
+            x = self.embedded(rows.ids, looks, rows.picture)
+            h = self.decoder(inputs_embeds=x, attention_mask=rows.mask, use_cache=False).last_hidden_state
+            told = rows.label[:, 1:] >= 0  # state t tells token t + 1
+            z = self.head(h[:, :-1][told])
+            nats = F.cross_entropy(z.float(), rows.label[:, 1:][told], reduction="none")
+            row = told.nonzero()[:, 0]
+            count = torch.bincount(row, minlength=len(told)).clamp(min=1)
+            return (nats / count[row]).sum() / len(told)
+
+    def rows(
+        self,
+        asked: Sequence[tuple[list[int], list[int]]],
+        answer: Sequence[bool],
+        whole: bool,
+        picture: np.ndarray | None = None,
+        pixels: torch.Tensor | None = None,
+    ) -> Rows:
+        """A batch. whole: the loss is of every token, and not of the answer alone."""
+        texts = [before + after for before, after in asked]
+        ends = [self.parts.answers[0 if yes else 1] for yes in answer]
+        width = max(len(t) + len(e) for t, e in zip(texts, ends, strict=True))
+        ids = torch.full((len(texts), width), self.pad, dtype=torch.long)
+        mask, label = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for n, (text, end) in enumerate(zip(texts, ends, strict=True)):
+            size = len(text) + len(end)
+            ids[n, :size] = torch.tensor(text + end)
+            mask[n, :size] = 1
+            begin = 0 if whole else len(text)
+            label[n, begin:size] = ids[n, begin:size]
+        if whole and self.sees:
+            label[ids == self.mark] = -100
+        none = torch.full((len(texts),), -1, dtype=torch.long)
+        where = none if picture is None else torch.as_tensor(picture, dtype=torch.long)
+        return Rows(ids, mask, label, where, torch.zeros(0, 3, 1, 1) if pixels is None else pixels)
+
+    # ---- the machine
+
+    @contextmanager
+    def mixed(self) -> Iterator[None]:
+        """bfloat16 on a graphics card."""
+        if self.device.type != "cuda":
+            yield
+            return
+        with torch.autocast("cuda", torch.bfloat16):
+            yield
+
+    @contextmanager
+    def roomy(self, rows: int) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise TooLarge(
+                f"{rows} questions at once do not fit into the memory of the graphics card; what was trained until the last validation is "
+                f"kept. Take fewer at once:  --set training.batch_size={max(rows // 2, 1)}  or more parts:  --set model.accumulate=2"
+            ) from None
