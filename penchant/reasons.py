@@ -102,7 +102,8 @@ def explain(
     phrases = [phrase for moved in motives for phrase in moved.phrases]
     evidence = tuple(_evidence(rec, catalog, user, int(chosen[b]), float(weight[b]), drives, phrases) for b in best)
     if not evidence:
-        return Reason(user, item, f"{again}No single earlier choice speaks for it.")
+        said = "No single earlier choice speaks for it." + (f" {_heard(heard)}" if heard is not None else "")
+        return Reason(user, item, again + said, heard=heard)
     share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
     words = () if catalog is None else common_words(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
     exact = isinstance(rec.scorer, ItemToItem)

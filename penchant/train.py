@@ -171,6 +171,8 @@ def _epoch(
 def _to(batch: Any, device: torch.device) -> Any:
     if device.type == "cpu":
         return batch
+    if hasattr(batch, "to"):
+        return batch.to(device)
     return type(batch)(**{name: value.to(device) for name, value in vars(batch).items()})
 
 

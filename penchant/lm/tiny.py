@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from penchant.lm.chat import loading
 __all__ = ["Tiny"]
 
 UNKNOWN, BEGIN, END, PAD, PICTURE = "<unk>", "<s>", "</s>", "<pad>", "<image>"
-FRAME = "Yes No Profile Notes Thing : . , Does it suit? ? Steps yes no " * 3
-"""Words of our own around the texts, so that each is a token."""
+FRAME = " Yes No Yes No\nProfile: \nNotes: \nSteps: \nThing: "
+"""Words of our own around the texts; they are read so often that each is a token, whatever else there is."""
+OFTEN = 20_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Tiny:
             trainer = trainers.BpeTrainer(
                 vocab_size=self.words, special_tokens=special, initial_alphabet=alphabet, show_progress=False
             )
-            raw.train_from_iterator((text for part in (texts, (FRAME,)) for text in part), trainer)
+            raw.train_from_iterator((text for part in (texts, repeat(FRAME, OFTEN)) for text in part), trainer)
             tokenizer = PreTrainedTokenizerFast(
                 tokenizer_object=raw, unk_token=UNKNOWN, bos_token=BEGIN, eos_token=END, pad_token=PAD
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Parts:
 class Rows:
     """A batch of questions with their answers, padded on the right. ids, mask, label: (B, T); label -100 where no loss is.
 
-    picture: (B,) rows of `pixels`, -1 for none. pixels: (P, 3, H, W), each picture of the batch once.
+    whole: the prompt's tokens are told, too. picture: (B,) rows of `pixels`, -1 for none. pixels: (P, 3, H, W), each picture of the batch once.
     """
 
     ids: torch.Tensor
@@ -59,6 +59,11 @@ class Rows:
     label: torch.Tensor
     picture: torch.Tensor
     pixels: torch.Tensor
+    whole: bool = False
+
+    def to(self, device: torch.device) -> Rows:
+        tensors: dict[str, Any] = {name: v.to(device) for name, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **tensors)
 
 
 class Tuned:
@@ -176,7 +181,7 @@ class Tuned:
     # ---- training
 
     def loss(self, rows: Rows) -> torch.Tensor:
-        """Mean over questions of -log P of the tokens whose label is set, given all before them."""
+        """Mean over questions of -log P of the answer, or, where the prompt's tokens are told too, of the mean token."""
         with self.mixed(), self.roomy(len(rows.ids)):
             looks = self.looks(rows.pixels) if len(rows.pixels) else None
             x = self.embedded(rows.ids, looks, rows.picture)
@@ -184,9 +189,7 @@ class Tuned:
             told = rows.label[:, 1:] >= 0  # state t tells token t + 1
             z = self.head(h[:, :-1][told])
             nats = F.cross_entropy(z.float(), rows.label[:, 1:][told], reduction="none")
-            row = told.nonzero()[:, 0]
-            count = torch.bincount(row, minlength=len(told)).clamp(min=1)
-            return (nats / count[row]).sum() / len(told)
+            return nats.sum() / (len(nats) if rows.whole else len(told))
 
     def rows(
         self,
@@ -212,7 +215,7 @@ class Tuned:
             label[ids == self.mark] = -100
         none = torch.full((len(texts),), -1, dtype=torch.long)
         where = none if picture is None else torch.as_tensor(picture, dtype=torch.long)
-        return Rows(ids, mask, label, where, torch.zeros(0, 3, 1, 1) if pixels is None else pixels)
+        return Rows(ids, mask, label, where, torch.zeros(0, 3, 1, 1) if pixels is None else pixels, whole)
 
     # ---- the machine
 
