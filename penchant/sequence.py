@@ -131,7 +131,9 @@ class SequenceNet(nn.Module, ABC):
         """The loss of states h, each of which is to tell its target. (n, d), (I, d), (n,), (n,) or empty"""
         own = (h * F.embedding(target, e)).sum(-1)
         if self.model.loss == "bce":
-            return F.softplus(-own).mean() + F.softplus((h * F.embedding(negative, e)).sum(-1)).mean()
+            other = (h * F.embedding(negative.clamp(min=0), e)).sum(-1)
+            other = other.masked_fill(negative < 0, -math.inf)  # who chose everything is told nothing she would not
+            return F.softplus(-own).mean() + F.softplus(other).mean()
         if self.chosen is not None:  # what nobody could choose is told from nothing
             e, target = F.embedding(self.chosen, e), torch.searchsorted(self.chosen, target)
         return losses.crowd(h, e, contrast=self.model.contrast, own=target) - own.mean()
