@@ -16,7 +16,7 @@ from torch import nn
 from penchant import losses
 from penchant.batches import Pairs, Sequences, Windows
 from penchant.data import Interactions
-from penchant.errors import BadSetting
+from penchant.errors import BadSetting, BadTable
 from penchant.features import Features
 from penchant.modal import Contents
 from penchant.model import Model
@@ -71,7 +71,8 @@ class SequenceModel(Model):
 
 
 class SequenceNet(nn.Module, ABC):
-    """A subclass writes `read`, and `scorer`, the class that reads the same without torch."""
+    """A subclass writes `read`, and `scorer`, the class that reads the same without torch. Raises BadSetting, and BadTable where
+    nobody chose twice."""
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.98)
     scorer: ClassVar[type[Reader]]
@@ -83,6 +84,11 @@ class SequenceNet(nn.Module, ABC):
         self.model, self.l2, self.train_part = model, model.l2, train
         self.scale = math.sqrt(model.dim)  # of what is read
         self.windows = Windows(train, model.length + 1, shared=1)
+        if not len(self.windows.bounds):
+            raise BadTable(
+                f"{model.name} learns what follows what, and in train nobody chose twice. Hold out less, or use:  [model]  "
+                'name = "popular"'
+            )
         self.pairs = Pairs(train)
         self.contents = Contents.of(features)
         self.names = tuple(features)
