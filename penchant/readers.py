@@ -74,12 +74,13 @@ class Reader(Scorer):
         return cls(arrays["item"], {name[4:]: value for name, value in arrays.items() if name.startswith("net/")})
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
-        """What the score loses when one choice is left out of the history."""
-        n = len(history)
-        without = [np.delete(history, place) for place in range(n)]
-        h = self.states(Queries.of(np.full(n + 1, -1), [history, *without]))
+        """What the score loses when one choice is left out of the history; nothing where it is too old to be read."""
+        newest = history[-self.length - 1 :]  # one more than is read: it takes the place of what is left out
+        n = min(len(history), self.length)
+        without = [np.delete(newest, place) for place in range(len(newest) - n, len(newest))]
+        h = self.states(Queries.of(np.full(n + 1, -1), [newest, *without]))
         found = h @ self.item[item]
-        return found[0] - found[1:]
+        return np.concatenate([np.zeros(len(history) - n, found.dtype), found[0] - found[1:]])
 
     @cached_property
     def _unit(self) -> np.ndarray:
