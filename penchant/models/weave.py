@@ -30,7 +30,9 @@ from penchant.woven import FEW, chosen, rivals
 __all__ = ["Weave"]
 
 KEPT = 100
-NO_FACTORS = ("dpcml", "ease", "item_knn", "lmmrec", "mllmrec", "popular", "weave")  # refused before anything is fitted
+NO_FACTORS = (
+    "bert4rec", "dpcml", "ease", "gru4rec", "hstu", "item_knn", "lmmrec", "mllmrec", "popular", "sasrec", "weave",
+)  # refused before anything is fitted  # fmt: skip
 MOST_FEATURES = 16  # two strands each; what competes for 5,000 users takes up to 2.6 GB
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
 
