@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -848,7 +849,7 @@ def identities(mean: dict[str, float], cuts: tuple[int, ...]) -> Iterator[tuple[
         yield hit, mean[f"recall@{k}"], hit
         yield hit / np.log2(k + 1), ndcg, hit
         yield hit / k, mrr, hit
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         entered = mean[f"hit@{high}"] - mean[f"hit@{low}"]
         gained = mean[f"ndcg@{high}"] - mean[f"ndcg@{low}"]
         yield entered / np.log2(high + 1), gained, entered / np.log2(low + 2)
