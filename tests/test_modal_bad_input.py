@@ -87,7 +87,7 @@ def fit(name: str, world: World, *given: Features, training: Training = SHORT) -
     """The model with these features; a fit that ends with anything but finite scores is none."""
     names = ("item_texts",) if name == "mllmrec" else [f"look{n}" for n in range(len(given))]
     if isinstance(MODELS[name], SequenceModel):
-        training = replace(training, batch_size=8)  # of 60 histories
+        training = replace(training, batch_size=8, epochs=min(training.epochs, 10))  # of 60 histories
     rec = MODELS[name].fit(world.train, world.valid, training, **dict(zip(names, given, strict=True)))
     assert np.isfinite(rec.score(rec.known)).all()
     return rec
