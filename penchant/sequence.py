@@ -26,6 +26,7 @@ from penchant.readers import Reader, Spoken
 __all__ = ["Attention", "SequenceModel", "SequenceNet"]
 
 LOSSES = ("softmax", "bce")
+LANES = (3, 6, 12, 24)  # lengths up to which rows are padded together
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def packed(item: np.ndarray, size: np.ndarray, length: int, target: np.ndarray, 
 class Attention(nn.Module):
     """softmax(Q K' / sqrt(d / heads)) V, then a product with W_o, over each row of a batch; over earlier places only if `causal`.
 
-    Everything but the products of queries and keys is done without padding.
+    Only products of queries and keys are padded, and among rows of about equal length.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float, causal: bool) -> None:
@@ -176,17 +177,31 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, batch: Sequences) -> torch.Tensor:
         """(N, d) -> (N, d)"""
-        rows, width = int(batch.row[-1]) + 1, int(batch.at.max()) + 1
-        where = batch.row * width + batch.at
-        padded = grid(self.inward(x), where, rows * width).view(rows, width, 3, self.heads, -1)
-        q, k, v = padded.permute(2, 0, 3, 1, 4)  # (B, heads, width, d / heads) each
-        mask = None
-        if not self.causal:
-            mask = x.new_zeros(rows * width, dtype=torch.bool).index_fill_(0, where, True).view(rows, 1, 1, width)
+        inward, told, parts = self.inward(x), [], []
         drop = self.dropout if self.training else 0.0
-        found = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal=self.causal)
-        flat = found.transpose(1, 2).reshape(rows * width, -1)
-        return self.outward(F.embedding(where, flat))
+        for mine, where, rows, width in lanes(batch):
+            padded = grid(F.embedding(mine, inward), where, rows * width).view(rows, width, 3, self.heads, -1)
+            q, k, v = padded.permute(2, 0, 3, 1, 4)  # (rows, heads, width, d / heads) each
+            mask = None
+            if not self.causal:
+                mask = x.new_zeros(rows * width, dtype=torch.bool).index_fill_(0, where, True).view(rows, 1, 1, width)
+            found = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal=self.causal)
+            told.append(mine)
+            parts.append(F.embedding(where, found.transpose(1, 2).reshape(rows * width, -1)))
+        return self.outward(grid(torch.cat(parts), torch.cat(told), len(x)))
+
+
+def lanes(batch: Sequences) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
+    """Rows of about equal length together, so that the long ones pad no short ones: which choices (n,), where each stands in a
+    table of rows x width (n,), rows, width."""
+    lane = torch.bucketize(torch.bincount(batch.row), torch.tensor(LANES, device=batch.row.device))  # (B,)
+    for number in range(len(LANES) + 1):
+        here = lane == number
+        mine = here[batch.row].nonzero().reshape(-1)
+        if len(mine):
+            row, at = (here.cumsum(0) - 1)[batch.row[mine]], batch.at[mine]
+            width = int(at.max()) + 1
+            yield mine, row * width + at, int(row[-1]) + 1, width
 
 
 def grid(x: torch.Tensor, where: torch.Tensor, size: int) -> torch.Tensor:
