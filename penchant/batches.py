@@ -49,17 +49,22 @@ class Pairs:
         return np.sort(self.train.user.astype(np.int64) * len(self.train.items) + self.train.item)
 
     @cached_property
+    def sated(self) -> np.ndarray:
+        """Who chose every item, so that nothing is left to be a negative. (U,) bool"""
+        return np.bincount(self.train.user, minlength=len(self.train.users)) >= len(self.train.items)
+
+    @cached_property
     def rows(self) -> np.ndarray:
         """Rows of train whose user has something left to be a negative."""
-        degree = np.bincount(self.train.user, minlength=len(self.train.users))
-        return np.flatnonzero(degree[self.train.user] < len(self.train.items))
+        return np.flatnonzero(~self.sated[self.train.user])
 
     def negatives(self, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One item per entry of `user` that is not in her history. Same shape as `user`."""
+        """One item per entry of `user` that is not in her history; -1 where she chose every item. Same shape as `user`."""
         items = len(self.train.items)
         drawn = rng.integers(0, items, size=user.shape)
+        drawn[self.sated[user]] = -1
         flat, base = drawn.reshape(-1), user.reshape(-1).astype(np.int64) * items
-        wrong = np.arange(flat.size)
+        wrong = np.flatnonzero(flat >= 0)
         while len(wrong):
             key = base[wrong] + flat[wrong]
             at = np.searchsorted(self.keys, key)
@@ -85,7 +90,8 @@ class Sequences:
 
     item: what is read. row: 0..B-1, whose it is, ascending. at: its place in the row, from 0. place: its place counted so that
     the last of each row has length - 1, which positions are numbered by. target: what is to be told after reading it, -1 for
-    nothing. negative: an item that its user chose nowhere in train, where the loss asks for one.
+    nothing. negative: for each target an item that its user chose nowhere in train, where the loss asks for one; -1 where
+    there is none.
     """
 
     item: torch.Tensor

@@ -12,7 +12,7 @@ from penchant.errors import BadSetting
 __all__ = ["check", "lowest"]
 
 # of which there must be one
-COUNTS = ("dim", "content_dim", "hidden", "negatives", "neighbours", "k_core", "prototypes", "contrast")
+COUNTS = ("dim", "content_dim", "hidden", "negatives", "neighbours", "k_core", "prototypes", "contrast", "length")
 
 
 def lowest(cls: type[Any], name: str) -> float:

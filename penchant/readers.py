@@ -23,7 +23,7 @@ from penchant.scorers import Arrays, Scorer
 __all__ = ["Attentive", "Gated", "Pointwise", "Reader", "Spoken"]
 
 EPSILON = np.float32(1e-5)  # of layer norms, as in torch
-ROWS = 4096  # histories read at a time
+ROWS, WEIGHTS = 4096, 2**24  # histories read at a time, and numbers that attention holds of them, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,9 @@ class Reader(Scorer):
         scale = np.float32(np.sqrt(self.item.shape[1]))
         for n in np.unique(size[size > 0]):
             rows = np.flatnonzero(size == n)
-            for start in range(0, len(rows), ROWS):
-                part = rows[start : start + ROWS]
+            step = min(ROWS, max(1, WEIGHTS // (n * n * self.heads)))
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
                 at = ends[part, None] - n + np.arange(n)
                 found[part] = self.read(scale * self.item[queries.history_items[at]])
         return found
@@ -74,12 +75,13 @@ class Reader(Scorer):
         return cls(arrays["item"], {name[4:]: value for name, value in arrays.items() if name.startswith("net/")})
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
-        """What the score loses when one choice is left out of the history."""
-        n = len(history)
-        without = [np.delete(history, place) for place in range(n)]
-        h = self.states(Queries.of(np.full(n + 1, -1), [history, *without]))
+        """What the score loses when one choice is left out of the history; nothing where it is too old to be read."""
+        newest = history[-self.length - 1 :]  # one more than is read: it takes the place of what is left out
+        n = min(len(history), self.length)
+        without = [np.delete(newest, place) for place in range(len(newest) - n, len(newest))]
+        h = self.states(Queries.of(np.full(n + 1, -1), [newest, *without]))
         found = h @ self.item[item]
-        return found[0] - found[1:]
+        return np.concatenate([np.zeros(len(history) - n, found.dtype), found[0] - found[1:]])
 
     @cached_property
     def _unit(self) -> np.ndarray:

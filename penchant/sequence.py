@@ -16,17 +16,18 @@ from torch import nn
 from penchant import losses
 from penchant.batches import Pairs, Sequences, Windows
 from penchant.data import Interactions
-from penchant.errors import BadSetting, MissingInput
+from penchant.errors import BadSetting, BadTable, MissingInput
 from penchant.features import Features
 from penchant.modal import Contents
 from penchant.model import Model
 from penchant.nn import Linear, plain
 from penchant.readers import Reader, Spoken
 
-__all__ = ["Attention", "SequenceModel", "SequenceNet"]
+__all__ = ["Attention", "SequenceModel", "SequenceNet", "grid", "lanes", "packed"]
 
 LOSSES = ("softmax", "bce")
 TEXT = 'Add to [inputs]:  text = { from = "catalog.text", encoder = "minilm" }'
+LANES = (3, 6, 12, 24)  # lengths up to which rows are padded together
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class SequenceModel(Model):
             raise BadSetting(
                 f'[model] {self.name} loss = "{self.loss}" is not known; choose one of: {", ".join(LOSSES)}'
             )
+        if self.loss == "bce" and self.contrast is not None:
+            raise BadSetting(
+                f'[model] {self.name} contrast is of loss = "softmax"; with "bce" a choice is told from one item. Leave it out.'
+            )
         if not 0 <= self.dropout < 1:
             raise BadSetting(
                 f"[model] {self.name} dropout = {self.dropout:g} is the share to drop, below 1:  dropout = 0.2"
@@ -71,7 +76,8 @@ class SequenceModel(Model):
 
 
 class SequenceNet(nn.Module, ABC):
-    """A subclass writes `read`, and `scorer`, the class that reads the same without torch."""
+    """A subclass writes `read`, and `scorer`, the class that reads the same without torch. Raises BadSetting, and BadTable where
+    nobody chose twice."""
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.98)
     scorer: ClassVar[type[Reader]]
@@ -83,10 +89,14 @@ class SequenceNet(nn.Module, ABC):
         self.model, self.l2, self.train_part = model, model.l2, train
         self.scale = math.sqrt(model.dim)  # of what is read
         self.windows = Windows(train, model.length + 1, shared=1)
+        if not len(self.windows.bounds):
+            raise BadTable(
+                f"{model.name} learns what follows what, and in train nobody chose twice. Hold out less, or use:  [model]  "
+                'name = "popular"'
+            )
         self.pairs = Pairs(train)
-        said = {
-            name: part for name, part in features.items() if part.centred().values.any()
-        }  # the rest tells nothing apart
+        # What says nothing is left out, so that it changes nothing.
+        said = {name: part for name, part in features.items() if part.centred().values.any()}
         if not model.ids and not said:
             raise MissingInput(f"{model.name}: no item differs from another in {', '.join(features)}. {TEXT}")
         self.contents = Contents.of(said)
@@ -136,7 +146,9 @@ class SequenceNet(nn.Module, ABC):
         """The loss of states h, each of which is to tell its target. (n, d), (I, d), (n,), (n,) or empty"""
         own = (h * F.embedding(target, e)).sum(-1)
         if self.model.loss == "bce":
-            return F.softplus(-own).mean() + F.softplus((h * F.embedding(negative, e)).sum(-1)).mean()
+            other = (h * F.embedding(negative.clamp(min=0), e)).sum(-1)
+            other = other.masked_fill(negative < 0, -math.inf)  # who chose everything is told nothing she would not
+            return F.softplus(-own).mean() + F.softplus(other).mean()
         if self.chosen is not None:  # what nobody could choose is told from nothing
             e, target = F.embedding(self.chosen, e), torch.searchsorted(self.chosen, target)
         return losses.crowd(h, e, contrast=self.model.contrast, own=target) - own.mean()
@@ -163,7 +175,7 @@ def packed(item: np.ndarray, size: np.ndarray, length: int, target: np.ndarray, 
 class Attention(nn.Module):
     """softmax(Q K' / sqrt(d / heads)) V, then a product with W_o, over each row of a batch; over earlier places only if `causal`.
 
-    Everything but the products of queries and keys is done without padding.
+    Only products of queries and keys are padded, and among rows of about equal length.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float, causal: bool) -> None:
@@ -173,17 +185,31 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, batch: Sequences) -> torch.Tensor:
         """(N, d) -> (N, d)"""
-        rows, width = int(batch.row[-1]) + 1, int(batch.at.max()) + 1
-        where = batch.row * width + batch.at
-        padded = grid(self.inward(x), where, rows * width).view(rows, width, 3, self.heads, -1)
-        q, k, v = padded.permute(2, 0, 3, 1, 4)  # (B, heads, width, d / heads) each
-        mask = None
-        if not self.causal:
-            mask = x.new_zeros(rows * width, dtype=torch.bool).index_fill_(0, where, True).view(rows, 1, 1, width)
+        inward, told, parts = self.inward(x), [], []
         drop = self.dropout if self.training else 0.0
-        found = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal=self.causal)
-        flat = found.transpose(1, 2).reshape(rows * width, -1)
-        return self.outward(F.embedding(where, flat))
+        for mine, where, rows, width in lanes(batch):
+            padded = grid(F.embedding(mine, inward), where, rows * width).view(rows, width, 3, self.heads, -1)
+            q, k, v = padded.permute(2, 0, 3, 1, 4)  # (rows, heads, width, d / heads) each
+            mask = None
+            if not self.causal:
+                mask = x.new_zeros(rows * width, dtype=torch.bool).index_fill_(0, where, True).view(rows, 1, 1, width)
+            found = F.scaled_dot_product_attention(q, k, v, mask, drop, is_causal=self.causal)
+            told.append(mine)
+            parts.append(F.embedding(where, found.transpose(1, 2).reshape(rows * width, -1)))
+        return self.outward(grid(torch.cat(parts), torch.cat(told), len(x)))
+
+
+def lanes(batch: Sequences) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, int]]:
+    """Rows of about equal length together, so that the long ones pad no short ones: which choices (n,), where each stands in a
+    table of rows x width (n,), rows, width."""
+    lane = torch.bucketize(torch.bincount(batch.row), torch.tensor(LANES, device=batch.row.device))  # (B,)
+    for number in range(len(LANES) + 1):
+        here = lane == number
+        mine = here[batch.row].nonzero().reshape(-1)
+        if len(mine):
+            row, at = (here.cumsum(0) - 1)[batch.row[mine]], batch.at[mine]
+            width = int(at.max()) + 1
+            yield mine, row * width + at, int(row[-1]) + 1, width
 
 
 def grid(x: torch.Tensor, where: torch.Tensor, size: int) -> torch.Tensor:

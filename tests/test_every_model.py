@@ -49,8 +49,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     "freedom": {"neighbours": 5, "keep_edges": 0.8},  # a fifth of so few choices is too few
     "lirdrec": {"neighbours": 5},
     "bert4rec": {"layers": 1, "dropout": 0.0, "hidden": 0.6},
-    "hstu": {"dropout": 0.0},
-    "sasrec": {"dropout": 0.0},
+    # Order tells nothing here: groups are learned at once, and the rest by heart.
+    "hstu": {"layers": 1, "dropout": 0.0},
+    "sasrec": {"layers": 1, "dropout": 0.0},
     "dccf": {"layers": 1, "prototypes": 8},
     "mllmrec": {"hidden": 32, "l2": 1e-3},  # at so large a step towers without l2 score in tens, where rounding shows
     # People here have one interest, and nearly always one of ten other items is of it and held out.

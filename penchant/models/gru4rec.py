@@ -34,6 +34,7 @@ class Gru4rec(SequenceModel):
 
     layers: int = 1
     name: ClassVar[str] = "gru4rec"
+    least: ClassVar[dict[str, float]] = {"layers": 1}
 
     def build(self, train: Interactions, **features: Features) -> Gru4recNet:
         return Gru4recNet(self, train, features)

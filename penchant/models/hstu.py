@@ -18,7 +18,7 @@ from penchant.data import Interactions
 from penchant.features import Features
 from penchant.nn import Linear
 from penchant.readers import Pointwise
-from penchant.sequence import SequenceModel, SequenceNet, grid
+from penchant.sequence import SequenceModel, SequenceNet, grid, lanes
 
 __all__ = ["Hstu"]
 
@@ -66,15 +66,16 @@ class Block(nn.Module):
         self.drop = nn.Dropout(model.dropout)
 
     def forward(self, x: torch.Tensor, batch: Sequences) -> torch.Tensor:
-        rows, width = int(batch.row[-1]) + 1, int(batch.at.max()) + 1
-        where = batch.row * width + batch.at
         z = F.silu(self.inward(self.before(x)))
-        u = z[:, : x.shape[1]]
-        padded = grid(z[:, x.shape[1] :], where, rows * width).view(rows, width, 3, self.heads, -1)
-        q, k, v = padded.permute(2, 0, 3, 1, 4)  # (B, heads, width, d / heads) each
-        at = torch.arange(width, device=x.device)
-        apart = at[:, None] - at  # (width, width)
-        r = self.distance[:, apart.clamp(min=0)]
-        a = F.silu(q @ k.transpose(2, 3) + r) / self.length * (apart >= 0)
-        found = (a @ v).transpose(1, 2).reshape(rows * width, -1)
-        return x + self.drop(self.outward(self.after(F.embedding(where, found)) * u))
+        d, told, parts = x.shape[1], [], []
+        for mine, where, rows, width in lanes(batch):
+            padded = grid(F.embedding(mine, z[:, d:]), where, rows * width).view(rows, width, 3, self.heads, -1)
+            q, k, v = padded.permute(2, 0, 3, 1, 4)  # (rows, heads, width, d / heads) each
+            at = torch.arange(width, device=x.device)
+            apart = at[:, None] - at  # (width, width)
+            r = self.distance[:, apart.clamp(min=0)]
+            a = F.silu(q @ k.transpose(2, 3) + r) / self.length * (apart >= 0)
+            told.append(mine)
+            parts.append(F.embedding(where, (a @ v).transpose(1, 2).reshape(rows * width, -1)))
+        found = grid(torch.cat(parts), torch.cat(told), len(x))
+        return x + self.drop(self.outward(self.after(found) * z[:, :d]))
