@@ -31,7 +31,7 @@ __all__ = ["Weave"]
 
 KEPT = 100
 NO_FACTORS = (  # refused before anything is fitted
-    *("bert4rec", "dpcml", "ease", "gru4rec", "hstu", "item_knn", "lmmrec", "mllm_msr", "mllm_srec", "mllmrec"),
+    *("bert4rec", "dmesr", "dpcml", "ease", "gru4rec", "hstu", "item_knn", "lmmrec", "mllm_msr", "mllm_srec", "mllmrec"),
     *("popular", "rerank", "sasrec", "weave"),
 )
 MOST_FEATURES = 16  # two strands each; what competes for 5,000 users takes up to 2.6 GB
