@@ -27,11 +27,10 @@ def parted(tokens: Features, dim: int) -> tuple[np.ndarray, np.ndarray]:
     return values, np.asarray(values.any(axis=2))
 
 
-def scaled(values: np.ndarray, there: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Tokens without `mean`, (dim,), of length sqrt(dim), as a layer norm would leave them; zeros for padding. (I, T, dim)"""
+def scaled(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Tokens without `mean`, (dim,), of length sqrt(dim), as a layer norm would leave them; padding is not to be read. (I, T, dim)"""
     x = values - mean
     x /= np.maximum(np.linalg.norm(x, axis=2, keepdims=True), 1e-12) / np.float32(np.sqrt(x.shape[2]))
-    x[~there] = 0
     return x
 
 
@@ -56,7 +55,7 @@ class Fused(Intake):
         if len(self.mean):
             values, there = parted(new["tokens"], self.token_dim)
             at = there.any(axis=1)
-            o, there = scaled(values[at], there[at], self.mean), there[at]
+            o, there = scaled(values[at], self.mean), there[at]
         views = []
         for m, name in enumerate(VIEWS):
             x = stock.unit(name, new[name]) * np.float32(np.sqrt(new[name].dim))

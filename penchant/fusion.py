@@ -41,7 +41,7 @@ class Fusion(nn.Module):
             values, there = parted(tokens, token_dim)
             self.mean = values[there].mean(axis=0, dtype=np.float64).astype(np.float32)
             rows = np.flatnonzero(there.any(axis=1))
-            o, there = scaled(values[rows], there[rows], self.mean), there[rows]
+            o, there = scaled(values[rows], self.mean), there[rows]
         parts = {
             "tokens": o,
             "padding": ~there,

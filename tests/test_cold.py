@@ -28,6 +28,7 @@ from penchant.data import Ids, Interactions, Queries
 from penchant.errors import BadInput, BadSetting, BadTable, CannotServeColdItems, Leak, Misaligned, MissingInput
 from penchant.features import Features, whitened, whitening
 from penchant.fibres import Fibres
+from penchant.fused import Fused
 from penchant.graph import normalise
 from penchant.intake import CAN
 from penchant.intakes import INTAKES, Projected, Smoothed, Towered
@@ -362,9 +363,9 @@ many = pytest.mark.parametrize("name", [name for name in MODELS if name != "mllm
 
 
 def test_those_that_can_are_those_that_are_tested_here() -> None:
-    sequences = {"bert4rec", "gru4rec", "hstu", "sasrec"}  # in test_sequence.py
-    assert {model.name for model in MODELS.values()} == set(CAN) - sequences
-    kinds = {type(fitted(name).scorer.intake) for name in MODELS} | {Spoken}
+    apart = {"bert4rec", "gru4rec", "hstu", "sasrec", "dmesr"}  # in test_sequence.py and test_dmesr.py
+    assert {model.name for model in MODELS.values()} == set(CAN) - apart
+    kinds = {type(fitted(name).scorer.intake) for name in MODELS} | {Spoken, Fused}
     assert kinds == set(INTAKES.values())
 
 
