@@ -186,6 +186,10 @@ def example(name: str) -> str:
         return f'{name} = {{ from = "{kind}_motives", lm = "extractive", encoder = "minilm" }}'
     if name == "user_preferences":
         return f'{name} = {{ from = "user_preference", lm = "extractive", encoder = "minilm" }}'
+    if name == "picture":
+        return f'{name} = {{ from = "item_from_picture", lm = "extractive", encoder = "minilm" }}'
+    if name == "tokens":
+        return f'{name} = {{ from = "catalog.text", encoder = "minilm-tokens" }}'
     source = {"image": "catalog.image", "text": "catalog.text", "item_texts": "catalog.text"}.get(name, name)
     return f'{name} = {{ from = "{source}", encoder = "..." }}'
 

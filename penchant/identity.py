@@ -10,7 +10,7 @@ from penchant.model import Model
 
 __all__ = ["code"]
 
-DECIDES = """among batches features fibres hops intakes judge judging losses metrics modal motivation nn notes plugin ranker ranking
+DECIDES = """among batches features fibres fused fusion hops intakes judge judging losses metrics modal motivation nn notes plugin ranker ranking
 readers row_adam scorers sequence split strands thin topk towers train woven enrich/comprehension lm/sharing lm/tiny lm/tuned
 lm/wording"""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CAN", "Intake", "Stock", "added"]
 
-CAN = ("bert4rec", "ease", "freedom", "gru4rec", "hstu", "lirdrec", "mllmrec", "sasrec", "vbpr", "weave")
+CAN = ("bert4rec", "dmesr", "ease", "freedom", "gru4rec", "hstu", "lirdrec", "mllmrec", "sasrec", "vbpr", "weave")
 """Models that take in new items, if they were fitted with features of items."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import fft, sparse
 
 from penchant.features import Features, nearest
+from penchant.fused import Fused
 from penchant.intake import Intake, Stock
 from penchant.readers import Spoken
 from penchant.scorers import Factors, ItemToItem, Scorer
@@ -283,5 +284,5 @@ def _leaky(x: np.ndarray) -> np.ndarray:
 
 
 INTAKES: dict[str, type[Intake]] = {
-    kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered, Spoken)
+    kind.kind: kind for kind in (Linear, Narrow, Projected, Smoothed, Branched, Towered, Spoken, Fused)
 }

@@ -107,6 +107,7 @@ class SequenceNet(nn.Module, ABC):
         rows = None if chosen.all() else chosen.nonzero().reshape(-1)
         self.register_buffer("chosen", rows, persistent=False)  # items that anybody chose; None for all
         self.projections = nn.ModuleList(Linear(c.dim, model.dim, bias=False) for c in self.contents)  # W_m
+        self.more: nn.Module | None = None  # what a plug-in adds to each item's vector, () -> (I, d)
 
     @abstractmethod
     def read(self, x: torch.Tensor, batch: Sequences) -> torch.Tensor:
@@ -116,6 +117,7 @@ class SequenceNet(nn.Module, ABC):
         """e of all items. (I, d)"""
         parts: list[torch.Tensor] = [] if self.ids is None else [self.ids]
         parts += [w(c.values) for c, w in zip(self.contents, self.projections, strict=True)]
+        parts += [] if self.more is None else [self.more()]
         found: torch.Tensor = parts[0]
         for part in parts[1:]:
             found = found + part
@@ -155,7 +157,7 @@ class SequenceNet(nn.Module, ABC):
 
     @torch.no_grad()
     def finish(self) -> Reader:
-        inner = ("ids", "projections.", "contents.")
+        inner = ("ids", "projections.", "contents.", "more.")
         net = {n: plain(v) for n, v in self.state_dict().items() if not n.startswith(inner)}
         net["length"], net["heads"] = np.array(self.model.length), np.array(self.model.heads)
 

@@ -33,7 +33,7 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             raise UnknownKey(where, key, [*names, *also])
     for name, f in names.items():
         if name not in raw and f.default is MISSING and f.default_factory is MISSING:
-            example = f". Add:  {name} = {NET}" if _takes_model(hints[f.name]) else ""
+            example = f". Add:  {name} = {_usual(cls)}" if _takes_model(hints[f.name]) else ""
             raise BadRecipe(f"{where} lacks `{name}`{example}")
     values = {}
     for key, value in raw.items():
@@ -46,10 +46,15 @@ def made(where: str, cls: type[Any], raw: Any, hidden: tuple[str, ...] = (), als
             )
         meant = _takes_model(hints[f.name]) and value != "none"
         if meant != isinstance(value, Model):
-            wanted = f"a model is meant here, e.g. {key} = {NET}" if meant else "no model is meant here"
+            wanted = f"a model is meant here, e.g. {key} = {_usual(cls)}" if meant else "no model is meant here"
             raise BadSetting(f"{where} {key} = {_short(value)}: {wanted}")
         values[f.name] = value if isinstance(value, Model) else typed(f"{where} {key}", hints[f.name], value)
     return cls(**values)
+
+
+def _usual(cls: type[Any]) -> str:
+    """A backbone as a recipe writes it; a class that takes none of these says so in `usual_backbone`."""
+    return str(getattr(cls, "usual_backbone", NET))
 
 
 def _takes_model(hint: Any) -> bool:

@@ -160,6 +160,83 @@ def test_the_offline_encoder_opens_no_connection(minilm: TextModel, monkeypatch:
     assert open_text("minilm").encode(["x"]).shape == (1, 384)
 
 
+# By tokens
+
+
+@pytest.fixture(scope="module")
+def by_token() -> TextModel:
+    return open_text("minilm-tokens:5")
+
+
+def test_tokens_are_the_models_last_states_without_marks_and_zeros_follow(
+    by_token: TextModel, minilm: TextModel
+) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = str(minilm.weights.folder)
+    model, tokenizer = (
+        AutoModel.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    batch = [text for text in TEXTS if text is not None]
+    made = by_token.encode(batch)
+    assert made.shape == (len(batch), 5 * 384)
+    assert by_token.dim == 5 * 384
+    assert made.dtype == np.float32
+    for text, row in zip(batch, made.reshape(-1, 5, 384), strict=True):
+        with torch.inference_mode():
+            read = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+            states = model(**read).last_hidden_state[0].numpy()
+        wanted = states[1:-1][:5]
+        wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+        assert np.abs(row[: len(wanted)] - wanted).max() < 1e-6
+        assert not row[len(wanted) :].any()
+    assert [int(row.any(axis=1).sum()) for row in made.reshape(-1, 5, 384)] == [5, 5, 5, 5, 5, 5, 1]
+
+
+def test_neither_order_nor_company_changes_a_token(by_token: TextModel) -> None:
+    words = ["red", "green", "blue", "old", "new", "ship", "house", "dress", "drill", "summer", "winter"]
+    rng = np.random.default_rng(0)
+    batch = [" ".join(rng.choice(words, rng.integers(1, 60))) for _ in range(40)]
+    together, order = by_token.encode(batch), rng.permutation(40)
+    assert np.abs(by_token.encode([batch[i] for i in order]) - together[order]).max() < 1e-6
+    assert np.abs(np.concatenate([by_token.encode([text]) for text in batch[:8]]) - together[:8]).max() < 1e-6
+
+
+def test_tokens_are_kept_apart_by_their_number_and_what_is_cut_is_counted(by_token: TextModel, tmp_path: Path) -> None:
+    assert by_token.cut([LONG, "hello " * 5, "hello " * 6, "x"]).tolist() == [420 - 5, 0, 1, 0]
+    assert open_text("minilm-tokens:254").cut(["hello " * 254, "hello " * 256]).tolist() == [0, 2]
+    assert (open_text("minilm-tokens").name, by_token.name) == ("minilm-tokens:16", "minilm-tokens:5")
+    assert by_token.revision == open_text("minilm").revision
+    store, encoder = Store(tmp_path), Counted(by_token)
+    first = encode.texts(of(*TEXTS), encoder, store, title="words")
+    assert encode.texts(of(*TEXTS), encoder, store).values.tobytes() == first.values.tobytes()
+    assert encoder.seen == 6
+    assert first.source.made_by == f"encoder:minilm-tokens:5@{by_token.revision}"
+    card = store.card(store.refs()[0])
+    beyond = by_token.cut([text for text in TEXTS if text is not None])
+    assert (card["counts"]["cut"], card["counts"]["cut_tokens"]) == ((beyond > 0).sum(), beyond.sum())
+    assert first.present.tolist() == [text is not None for text in TEXTS]
+    fewer = encode.texts(of(*TEXTS), "minilm-tokens:2", store)
+    assert fewer.values == pytest.approx(first.values[:, : 2 * 384], abs=1e-6)
+    assert len(store.refs()) == 2
+
+
+@pytest.mark.parametrize(
+    "spec", ["minilm-tokens:", "minilm-tokens:0", "minilm-tokens:255", "minilm-tokens:x", "minilm-tokens:-1"]
+)
+def test_a_number_of_tokens_that_cannot_be_is_refused(spec: str) -> None:
+    with pytest.raises(BadSetting, match=rf'^encoder "{spec}": .* 1 to 254:  "minilm-tokens:16"$'):
+        open_text(spec)
+
+
+def test_tokens_are_of_texts_and_not_of_pictures() -> None:
+    for spec in ("minilm-tokens", "minilm-tokens:8"):
+        with pytest.raises(BadSetting, match=f"encoder `{spec}` reads texts, not pictures"):
+            encode.open_image(spec)
+
+
 # What the features carry over
 
 

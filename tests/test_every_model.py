@@ -24,6 +24,7 @@ from penchant.errors import BadRecipe, BadSetting, Leak, Misaligned, MissingInpu
 from penchant.features import Features
 from penchant.model import Input, Model, Recommendation, Recommender
 from penchant.models.lightgcn import LightGcn
+from penchant.models.sasrec import Sasrec
 from penchant.models.weave import NO_FACTORS
 from penchant.ranking import Task, evaluate
 from penchant.scorers import Factors, Popularity
@@ -41,7 +42,8 @@ DRAWS = {"weave"}  # has no epochs, and chance all the same
 
 # Small values for settings by their name, and what single models need besides.
 SMALL = {"dim": 16, "content_dim": 8, "layers": 2, "neighbours": 20, "prototypes": 8}
-BACKBONE = LightGcn(dim=16, layers=2)  # of every plug-in
+BACKBONE = LightGcn(dim=16, layers=2)  # of every plug-in but these
+BACKBONES: dict[str, Model] = {"dmesr": Sasrec(dim=16, layers=1)}
 SETTINGS: dict[str, dict[str, object]] = {
     "ease": {"l2": 5.0, "alpha": 1.0},
     "item_knn": {"shrink": 1.0},
@@ -53,6 +55,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "hstu": {"layers": 1, "dropout": 0.0},
     "sasrec": {"layers": 1, "dropout": 0.0},
     "dccf": {"layers": 1, "prototypes": 8},
+    "dmesr": {"token_dim": 3},  # of two tokens
     "mllmrec": {"hidden": 32, "l2": 1e-3},  # at so large a step towers without l2 score in tens, where rounding shows
     # People here have one interest, and nearly always one of ten other items is of it and held out.
     "dpcml": {"vectors": 2, "sampling": "uniform", "low": 0.0, "high": 0.1},
@@ -80,7 +83,7 @@ def class_of(name: str) -> type[Model]:
 def plain(name: str) -> Model:
     """The model with its defaults; a plug-in has none for its backbone."""
     cls = class_of(name)
-    return cls(backbone=BACKBONE) if "backbone" in {f.name for f in fields(cls)} else cls()
+    return cls(backbone=BACKBONES.get(name, BACKBONE)) if "backbone" in {f.name for f in fields(cls)} else cls()
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ class Case:
 
     def paced(self, training: Training) -> Training:
         """Of whole histories there are 60 here, so batches are smaller."""
-        return replace(training, batch_size=8) if issubclass(class_of(self.name), SequenceModel) else training
+        whole = isinstance(getattr(self.model, "backbone", self.model), SequenceModel)
+        return replace(training, batch_size=8) if whole else training
 
 
 def planted(name: str, world: World) -> Input:

@@ -31,7 +31,7 @@ LAYERS: dict[str, str] = {
     "2": "store cards database vectors calls metrics report results protocols compare page plots story table words "
     "under_noise stored questions difference gallery posters garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
-    "3 right": "scorers readers ranker among sequence interests towers thin intake intakes likeness topk training strands fibres woven limits model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
+    "3 right": "scorers readers ranker among sequence interests towers thin fused fusion intake intakes likeness topk training strands fibres woven limits model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
     "3 bridge": "judge judging",
     "4": "models/",
     "5": "ranking reasons attributes drives faithful tune",
@@ -50,6 +50,7 @@ TORCH = {
     "sequence",
     "hops",
     "modal",
+    "fusion",
     "beside",
     "plugin",
     "motivation",

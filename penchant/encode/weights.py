@@ -18,7 +18,7 @@ __all__ = ["Weights", "bundled", "device", "find", "fitting", "loading", "quiet"
 
 WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")  # what a model needs; other exports of it are not fetched
 EXPORTS = ("onnx", "openvino", "coreml")
-READS = {"minilm": "texts", "layout": "pictures"}  # the encoders of our own
+READS = {"minilm": "texts", "minilm-tokens": "texts", "layout": "pictures"}  # the encoders of our own
 FITTING = {
     "texts": "`minilm`, or a text model's folder or name on the Hugging Face Hub",
     "pictures": "`layout`, or a vision model's folder or name on the Hugging Face Hub",
@@ -70,8 +70,9 @@ def bundled(package: str, inside: str, name: str, extra: str) -> Weights:
 
 def fitting(spec: str, what: str) -> None:
     """Raises BadSetting when one of our own encoders is asked to read what it does not; what: texts or pictures."""
-    if READS.get(spec, what) != what:
-        raise BadSetting(f"encoder `{spec}` reads {READS[spec]}, not {what}. For {what}: {FITTING[what]}")
+    reads = READS.get(spec.partition(":")[0], what)
+    if reads != what:
+        raise BadSetting(f"encoder `{spec}` reads {reads}, not {what}. For {what}: {FITTING[what]}")
 
 
 def find(spec: str, known: tuple[str, ...], extra: str) -> Weights:

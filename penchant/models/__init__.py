@@ -19,6 +19,7 @@ __all__ = [
     "Bm3",
     "Bpr",
     "Dccf",
+    "Dmesr",
     "Dpcml",
     "Ease",
     "Freedom",

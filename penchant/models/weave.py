@@ -31,8 +31,8 @@ __all__ = ["Weave"]
 
 KEPT = 100
 NO_FACTORS = (  # refused before anything is fitted
-    *("bert4rec", "dpcml", "ease", "gru4rec", "hstu", "item_knn", "lmmrec", "mllm_msr", "mllm_srec", "mllmrec"),
-    *("popular", "rerank", "sasrec", "weave"),
+    *("bert4rec", "dmesr", "dpcml", "ease", "gru4rec", "hstu", "item_knn", "lmmrec", "mllm_msr", "mllm_srec"),
+    *("mllmrec", "popular", "rerank", "sasrec", "weave"),
 )
 MOST_FEATURES = 16  # two strands each; what competes for 5,000 users takes up to 2.6 GB
 MOST_ITEMS = 15_000  # a table of items x items is 900 MB there, and there are ten
