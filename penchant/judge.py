@@ -14,9 +14,10 @@ import torch
 from scipy.special import expit
 
 from penchant.data import Ids, Queries
+from penchant.encode.weights import find
 from penchant.enrich.comprehension import Comprehension
 from penchant.errors import BadModel
-from penchant.lm.chat import loading
+from penchant.lm.chat import EXTRA, loading
 from penchant.lm.sharing import apart
 from penchant.lm.tiny import Tiny
 from penchant.lm.tuned import Lora, Tuned
@@ -63,7 +64,9 @@ class Base:
     ) -> tuple[Tuned, dict[str, bytes]]:
         """The model, and its files where it was made here. files: those of one that was made before."""
         if not self.small:
-            return _quick(Tuned(self.spec, system, self.lora, self.seed)), {}
+            there = Path(self.spec).expanduser().is_dir() or "/" not in self.spec
+            folder = self.spec if there else find(self.spec, ("tiny",), EXTRA).folder
+            return _quick(Tuned(folder, system, self.lora, self.seed)), {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if files is None:

@@ -7,7 +7,7 @@ person is written from the choices before that moment alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +37,7 @@ class Judging(Model):
     """What models that train a Judge can be set to.
 
     base: the language model: "tiny", made here for the catalogue, with `dim`, `layers`, `words` (entries of its tokenizer); or a
-    folder of transformers, a causal model or a LLaVA. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
+    folder of transformers or a name on the Hugging Face Hub, a causal model, a LLaVA or a Qwen-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
     steps: how the notes came about is shown, too. pictures: the thing's picture is shown, where there is one and the model sees.
@@ -53,7 +53,7 @@ class Judging(Model):
     steps: bool = False
     pictures: bool = True
     item_tokens: int = 80
-    accumulate: int = 1
+    accumulate: int = field(default=1, repr=False)  # no part of what a checkpoint belongs to
     dim: int = 128
     layers: int = 3
     words: int = 6000

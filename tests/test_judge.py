@@ -209,9 +209,28 @@ def test_a_batch_that_does_not_fit_says_what_to_do(folders: Path) -> None:
 
     hook = tuned.decoder.register_forward_pre_hook(small, with_kwargs=True)
     before, after = asked(tuned)
-    with pytest.raises(TooLarge, match=r"training\.batch_size=1 .* model\.accumulate=2"):
+    with pytest.raises(TooLarge, match=r"^2 questions at once .* goes on from there .*model\.accumulate=2$"):
         tuned.loss(tuned.rows([(before[0], after[0]), (before[1], after[0])], [True, False], False))
     hook.remove()
+
+
+def test_asking_about_many_halves_until_it_fits(folders: Path) -> None:
+    tuned = Tuned(folders / "llama", SYSTEM, None)
+    before, after = asked(tuned)
+    wanted = apart(tuned, before, [after] * 3)
+    sizes = []
+
+    def small(module: Any, args: Any, kwargs: Any) -> None:
+        """A card with room for two rows."""
+        sizes.append(len(kwargs["inputs_embeds"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = tuned.decoder.register_forward_pre_hook(small, with_kwargs=True)
+    found = apart(tuned, before, [after] * 3)
+    hook.remove()
+    assert max(sizes) > 2
+    assert np.abs(np.array(found) - np.array(wanted)).max() < 1e-4
 
 
 # --- what it is shown ----------------------------------------------------------------------------------------------------
@@ -423,6 +442,25 @@ def test_killed_and_continued_it_ends_with_the_same_numbers(after: int, tmp_path
     assert again.curve.loss == undisturbed.curve.loss
     assert again.curve.value == undisturbed.curve.value
     assert np.array_equal(again.score(again.known), undisturbed.score(undisturbed.known))
+
+
+def test_more_parts_a_step_go_on_where_fewer_were_too_large(tmp_path: Path) -> None:
+    split, texts, _ = world()
+    training = replace(TRAINING, epochs=2, validate_every=1)
+
+    def stop(curve: Any) -> None:
+        raise Stop
+
+    def fit(parts: int, progress: Any = None) -> Recommender:
+        model = MllmSrec(**{**SMALL, "pairs": 60}, accumulate=parts)
+        how: dict[str, Any] = {"folder": tmp_path / "work", "progress": progress, "summary": texts, "notes": notes()}
+        return model.fit(split.train, split.valid, training, **how)
+
+    with pytest.raises(Stop):
+        fit(1, stop)
+    told: list[int] = []
+    fit(2, lambda curve: told.append(len(curve.epoch)))
+    assert told == [2]
 
 
 def extractive() -> Comprehension:

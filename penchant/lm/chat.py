@@ -100,7 +100,7 @@ class Chat:
             for place, raw in enumerate(request.images, 1)
         ]
         try:
-            return Prompt(self._gridded(text, pictures) if self._by_grid else self._processed(text, pictures))
+            return Prompt(self._gridded(text, pictures) if self.by_grid else self._processed(text, pictures))
         except ValueError as error:  # e.g. a picture a hundred times as wide as high
             raise BadPicture(f"{self.name} cannot read the picture: {error}. Replace or remove it.") from None
 
@@ -169,18 +169,18 @@ class Chat:
             return AutoImageProcessor.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
 
     @property
-    def _by_grid(self) -> bool:
+    def by_grid(self) -> bool:
         return self.sees and self.config.model_type.startswith("qwen")
 
     @cached_property
     def template(self) -> Template:
         """Of the processor, where there is one that has one, else of the tokenizer."""
-        own = self.processor.chat_template if self.sees and not self._by_grid else None
+        own = self.processor.chat_template if self.sees and not self.by_grid else None
         if not isinstance(own, str):
             own = self.tokenizer.get_chat_template() if self.tokenizer.chat_template else None
         if not self.sees:
             return Template(self.name, self.tokenizer, own)
-        if not self._by_grid:
+        if not self.by_grid:
             mark = str(self.processor.image_token)
             return Template(self.name, self.tokenizer, own, mark, f"{mark}\n")
         config = self.config

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from penchant.errors import TooLarge
 from penchant.lm.tuned import Tuned
 
 __all__ = ["apart"]
@@ -38,7 +39,13 @@ def apart(
         each = max(max((len(a) for a in after[b]), default=1) * len(after[b]) for b in near)
         some = near[: max(1, most // max(len(before[near[0]]) + each, 1))]
         shown = None if looks is None else [looks[b] for b in some]
-        told = _together(tuned, [before[b] for b in some], [after[b] for b in some], shown, most)
+        try:
+            told = _together(tuned, [before[b] for b in some], [after[b] for b in some], shown, most)
+        except TooLarge:  # fewer at once, down to one person and one thing
+            if most < len(before[some[0]]):
+                raise
+            most //= 2
+            continue
         for b, z in zip(some, told, strict=True):
             found[b] = z
         start += len(some)

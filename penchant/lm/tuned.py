@@ -156,7 +156,8 @@ class Tuned:
 
     @property
     def sees(self) -> bool:
-        return bool(self.chat.sees)
+        """Pictures as places among words. Models whose places lie on a grid (Qwen-VL) read descriptions of pictures instead."""
+        return bool(self.chat.sees) and not self.chat.by_grid
 
     def pixels(self, images: Sequence[Any]) -> torch.Tensor:
         """Pictures as the model takes them. (P, 3, H, W)"""
@@ -234,6 +235,6 @@ class Tuned:
             yield
         except torch.OutOfMemoryError:
             raise TooLarge(
-                f"{rows} questions at once do not fit into the memory of the graphics card; what was trained until the last validation is "
-                f"kept. Take fewer at once:  --set training.batch_size={max(rows // 2, 1)}  or more parts:  --set model.accumulate=2"
+                f"{rows} questions at once do not fit into the memory of the graphics card. What was trained until the last validation is kept, "
+                "and the same command goes on from there with more parts a step:  --set model.accumulate=2"
             ) from None
