@@ -84,7 +84,7 @@ class JudgingNet(nn.Module):
         )
         self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
         self.things = replace(summary, values=summary.values)
-        user, end = moments(train, model.pairs // 2)
+        user, end = moments(train, model.pairs // 2, self.base.seed)
         order = train.order()
         starts = np.searchsorted(train.user[order], np.arange(len(train.users) + 1))
         item = train.item[order].astype(np.int64)
@@ -194,13 +194,16 @@ class JudgingNet(nn.Module):
         return self._judge()
 
 
-def moments(train: Interactions, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whose next choice is asked about, and how many choices come before it: at least one. Everybody's newest first, then the one
-    before, and so on, as many as are wanted. (P,), (P,) int64"""
+def moments(train: Interactions, most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Whose next choice is asked about, and how many choices come before it: at least one. One of everybody's at random, then another,
+    and so on, as many as are wanted: notes at moments far apart differ, so that no person is learned by heart. (P,), (P,) int64"""
     n = np.bincount(train.user, minlength=len(train.users))
     left = n < len(train.items)  # of others there is nothing to say no to
     user = np.repeat(np.arange(len(n)), np.maximum(n - 1, 0) * left)
-    nth = np.arange(len(user)) - np.searchsorted(user, user)  # 0 for the newest
-    order = np.lexsort((user, nth))[:most]
-    user, nth = user[order], nth[order]
-    return user.astype(np.int64), n[user] - 1 - nth
+    end = 1 + np.arange(len(user)) - np.searchsorted(user, user)
+    mixed = np.random.default_rng(seed).random(len(user))
+    drawn = np.lexsort((mixed, user))
+    nth = np.empty(len(user), np.int64)
+    nth[drawn] = np.arange(len(user)) - np.searchsorted(user, user)
+    some = np.lexsort((user, nth))[:most]
+    return user[some].astype(np.int64), end[some].astype(np.int64)

@@ -278,7 +278,7 @@ def test_a_training_pair_knows_nothing_from_its_target_on() -> None:
 def histories(net: JudgingNet) -> list[np.ndarray]:
     train = net.train_part
     order = train.order()
-    user, end = moments(train, net.model.pairs // 2)
+    user, end = moments(train, net.model.pairs // 2, net.base.seed)
     starts = np.searchsorted(train.user[order], np.arange(len(train.users) + 1))
     return [train.item[order][starts[u] : starts[u] + e] for u, e in zip(user, end, strict=True)]
 
@@ -301,15 +301,16 @@ def test_a_target_is_in_no_prompt_of_its_pair() -> None:
     )  # her last choice is asked about, and read by nobody
 
 
-def test_moments_are_the_newest_first_and_never_before_a_first_choice() -> None:
+def test_moments_are_everybodys_and_never_before_a_first_choice() -> None:
     split, _, _ = world()
     user, end = moments(split.train, 10**6)
     count = np.bincount(split.train.user, minlength=40)
-    assert len(user) == int((count - 1).sum())
+    assert len(set(zip(user.tolist(), end.tolist(), strict=True))) == len(user) == int((count - 1).sum())
     assert end.min() == 1
-    some, last = moments(split.train, 40)
-    assert sorted(some.tolist()) == list(range(40))
-    assert (last == count[some] - 1).all()
+    assert (end < count[user]).all()
+    some, _ = moments(split.train, 80, seed=3)
+    assert np.bincount(some).tolist() == [2] * 40
+    assert not np.array_equal(moments(split.train, 80, seed=4)[1], moments(split.train, 80, seed=3)[1])
 
 
 # --- what it learns ------------------------------------------------------------------------------------------------------

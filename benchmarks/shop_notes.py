@@ -1,0 +1,170 @@
+"""What it is worth to read a history as it unfolded: MLLM-SRec, MLLM-MSR and DMESR on shops whose shoppers change their mind.
+
+    python benchmarks/shop_notes.py [--shops 5 6 7 8 9] [--only srec msr dmesr] [--out FILE.json] [--json]
+
+Each shop is a world of its own: 600 shoppers with about 24 choices among 200 products; every one of them changes motives at some
+moment. The last choice is test, the one before valid. Arms, all with one tiny language model trained from scratch, the same pairs,
+epochs and settings, notes written by rules (`extractive`):
+
+    srec windows    notes carried forward over windows of 5 moved by 3, summaries of words and pictures, the thing's picture
+    srec direct     one reading of the same choices
+    srec shuffled   as windows, each history in another order
+    srec words      as windows, without pictures: summaries of words alone, no picture of the thing
+    srec none       nothing is known of a person
+    msr windows, msr direct, msr none    the same by blocks of three, without a profile
+    dmesr, sasrec   DMESR over SASRec, and SASRec alone, all products ranked
+
+Measured: AUC and NDCG@5 among 21 candidates for language models, NDCG@10 in full ranking for dmesr; p of a paired t-test over all shoppers
+of all shops. What is finished is kept in --out and not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from penchant import encode, enrich, shop, split
+from penchant.among import Candidates
+from penchant.enrich.comprehension import Comprehension
+from penchant.model import Model
+from penchant.models.dmesr import Dmesr
+from penchant.models.mllm_msr import MllmMsr
+from penchant.models.mllm_srec import MllmSrec
+from penchant.models.sasrec import Sasrec
+from penchant.notes import Note, Notes
+from penchant.ranking import Task, evaluate
+from penchant.store import Store
+from penchant.texts import Texts
+from penchant.training import Training
+
+ARMS = {
+    "srec": ("windows", "direct", "shuffled", "words", "none"),
+    "msr": ("windows", "direct", "none"),
+    "dmesr": ("dmesr", "no cross", "no alignment", "sasrec"),
+}
+TINY: dict[str, Any] = {"dim": 64, "layers": 2, "words": 3000, "item_tokens": 40, "pairs": 12_000}
+TRAINING = Training(epochs=12, batch_size=64, learning_rate=1e-3, validate_every=1, patience=4, select="auc", among=21)
+NEXT = Training(epochs=120, batch_size=64, learning_rate=1e-3, validate_every=3, patience=8, select="ndcg@10")
+FEW = Task(at=(5,), candidates=Candidates(21), metrics=("auc", "ndcg@5"))
+
+
+class Shuffled(Notes):
+    """Notes on histories whose order was lost."""
+
+    def __init__(self, of: Comprehension) -> None:
+        self.of = of
+        self.items, self.source = of.items, of.source
+
+    @property
+    def hash(self) -> str:
+        return f"shuffled {self.of.hash}"
+
+    def facts(self) -> dict[str, Any]:
+        return self.of.facts()
+
+    def read(self, histories: Sequence[np.ndarray], users: Sequence[str | None]) -> list[tuple[Note, ...]]:
+        mixed = [np.random.default_rng(int(h.sum()) + len(h)).permutation(h) for h in histories]
+        return self.of.read(mixed, users)
+
+
+def inputs(made: shop.Shop, store: Store) -> dict[str, Any]:
+    catalog = made.dataset.catalog
+    summary = enrich.run("item_summary", None, catalog, "extractive", store)
+    return {"catalog": catalog, "summary": summary, "words": catalog.texts()}
+
+
+def notes(prompt: str, lines: Texts, window: int = 5, step: int = 3) -> Comprehension:
+    return Comprehension.open({"prompt": prompt, "lm": "extractive", "window": window, "step": step, "most": 24}, lines)
+
+
+def language_model(kind: str, arm: str, given: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """The model of an arm and its inputs."""
+    lines = given["words"] if arm == "words" else given["summary"]
+    found: dict[str, Any] = {"summary": lines}
+    if arm != "words":
+        found["picture"] = given["catalog"].pictures
+    size = (5, 3) if kind == "srec" else (3, 3)
+    if arm != "none":
+        own = notes("user_preference" if arm == "direct" else "preference_step", lines, *size)
+        found["notes"] = Shuffled(own) if arm == "shuffled" else own
+        if kind == "srec":
+            found["profile"] = notes("user_profile", lines)
+    return (MllmSrec if kind == "srec" else MllmMsr)(**TINY), found
+
+
+def sequential(arm: str, given: dict[str, Any], store: Store) -> tuple[Model, dict[str, Any]]:
+    backbone = Sasrec(dim=32, dropout=0.2)
+    if arm == "sasrec":
+        return backbone, {}
+    catalog = given["catalog"]
+    looks = enrich.run("item_from_picture", None, catalog, "extractive", store)
+    found = {
+        "picture": encode.texts(looks, "minilm", store),
+        "text": encode.texts(enrich.run("item_motives", None, catalog, "extractive", store), "minilm", store),
+        "tokens": encode.texts(catalog.texts(), "minilm-tokens", store),
+    }
+    how: dict[str, Any] = {"no cross": {"cross": False}, "no alignment": {"weight_align": 0.0}}.get(arm, {})
+    return Dmesr(backbone=backbone, **how), found
+
+
+def measured(kind: str, arm: str, number: int, store: Store) -> dict[str, list[float]]:
+    """Values of each shopper."""
+    made = shop.make(seed=number, shoppers=600, products=200, choices=24, drift=1.0)
+    part = split.leave_last_out(made.dataset.interactions)
+    given = inputs(made, store)
+    model, own = sequential(arm, given, store) if kind == "dmesr" else language_model(kind, arm, given)
+    training = NEXT if kind == "dmesr" else TRAINING
+    rec = model.fit(part.train, part.valid, training, **own)
+    task = Task(at=(10,), metrics=("ndcg@10", "recall@10")) if kind == "dmesr" else FEW
+    found = evaluate(rec, part, task, lists=False).per_user
+    return {name: np.round(values, 6).tolist() for name, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shops", type=int, nargs="+", default=[5, 6, 7, 8, 9])
+    parser.add_argument("--only", nargs="*", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--out", type=Path, default=Path("runs/shop-notes.json"))
+    parser.add_argument("--store", default="store")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    done: dict[str, dict[str, list[float]]] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    for number in asked.shops:
+        for kind in asked.only:
+            for arm in ARMS[kind]:
+                key = f"{kind} {arm} {number}"
+                if key not in done:
+                    done[key] = measured(kind, arm, number, Store(Path(asked.store)))
+                    asked.out.parent.mkdir(parents=True, exist_ok=True)
+                    asked.out.write_text(json.dumps(done))
+                if not asked.json:
+                    told = " ".join(f"{name} {np.mean(values):.4f}" for name, values in done[key].items())
+                    print(f"shop {number} {kind} {arm:<14} {told}", flush=True)
+    rows = []
+    for kind in asked.only:
+        for arm in ARMS[kind]:
+            first = ARMS[kind][0]
+            row: dict[str, Any] = {"model": kind, "arm": arm}
+            for name in done[f"{kind} {arm} {asked.shops[0]}"]:
+                own = [done[f"{kind} {first} {n}"][name] for n in asked.shops]
+                other = [done[f"{kind} {arm} {n}"][name] for n in asked.shops]
+                row[name] = round(float(np.mean([np.mean(v) for v in other])), 4)
+                if arm != first:
+                    row[f"above, {name}"] = int(sum(np.mean(a) > np.mean(b) for a, b in zip(own, other, strict=True)))
+                    row[f"p, {name}"] = float(stats.ttest_rel(np.concatenate(own), np.concatenate(other)).pvalue)
+            rows.append(row)
+    if asked.json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
