@@ -1,6 +1,7 @@
 """Items that nobody has chosen: fitted without them, added, ranked; against chance and against the features of others.
 
     PENCHANT_DATA=... python benchmarks/cold_items.py movielens-small-core5 --min-rating 4 [--store store] [--json FILE]
+    PENCHANT_DATA=... python benchmarks/cold_items.py amazon14-beauty --models sasrec-features --draws 3
     python benchmarks/cold_items.py shop [--page cold.html] [--sheet cold.png]
 
 For each draw a tenth of the items is taken out (`split.cold_items`). Models are fitted on the others alone, with no row for a
@@ -32,6 +33,7 @@ from penchant.errors import PenchantError
 from penchant.examples import caption
 from penchant.features import Features
 from penchant.model import Model, Recommender
+from penchant.models.sasrec import Sasrec
 from penchant.page import Card, Example
 from penchant.ranking import Task, evaluate
 from penchant.recipe import InputSpec
@@ -43,6 +45,8 @@ EPOCHS = (5, 10, 20, 40, 80, 160, 320)
 RATE = Training(batch_size=2048, learning_rate=1e-3, device="cpu")
 THIN = "weave-kept-100"  # what weave is beyond 15,000 items
 WEAVE, BY_VALID = "weave", "weave, weights by valid's cold items"
+SEQUENCES = {"sasrec-features": Sasrec(ids=False), "sasrec": Sasrec()}
+"""Of features alone, and with ids beside them. Batches are of whole histories, so fewer epochs are as many steps."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def grown(
 
 def fitted(draw: Draw, model: Model, features: Mapping[str, Features], epochs: int, seed: int) -> Recommender:
     parts = {name: draw.rows(part, draw.warm) for name, part in given(model.name, features).items()}
-    return model.fit(draw.train, None, replace(RATE, epochs=epochs, seed=seed), **parts)
+    size = 256 if model.name == "sasrec" else RATE.batch_size
+    return model.fit(draw.train, None, replace(RATE, epochs=epochs, seed=seed, batch_size=size), **parts)
 
 
 def value(rec: Recommender, draw: Draw, part: str, only: bool, k: int) -> dict[int, float]:
@@ -103,7 +108,7 @@ def value(rec: Recommender, draw: Draw, part: str, only: bool, k: int) -> dict[i
 
 def chosen_epochs(draw: Draw, model: Model, features: Mapping[str, Features], k: int) -> int:
     reached = {}
-    for epochs in EPOCHS:
+    for epochs in EPOCHS[:4] if model.name == "sasrec" else EPOCHS:
         rec = grown(draw, fitted(draw, model, features, epochs, 0), features)
         reached[epochs] = float(np.mean(list(value(rec, draw, "valid", True, k).values())))
     print(f"  {model.name} on valid: {', '.join(f'{e}: {v:.4f}' for e, v in reached.items())}", flush=True)
@@ -136,7 +141,7 @@ def measured(
                     part.values[draw.cold], part.present[draw.cold] = own.values[order], own.present[order]
                 other = by_valid(draw, mixed, seed)
             else:
-                model = models.Weave(kept=100) if name == THIN else models.by_name(name)()
+                model = models.Weave(kept=100) if name == THIN else SEQUENCES.get(name) or models.by_name(name)()
                 if name not in epochs:
                     epochs[name] = 1 if name in (WEAVE, THIN, "ease") else chosen_epochs(draw, model, features, k)
                 bare = fitted(draw, model, features, epochs[name], seed)
