@@ -54,6 +54,7 @@ class Base:
     tiny: Tiny = Tiny()
     lora: Lora | None = None
     seed: int = 0
+    recompute: bool = False
 
     @property
     def small(self) -> bool:
@@ -66,7 +67,7 @@ class Base:
         if not self.small:
             there = Path(self.spec).expanduser().is_dir() or "/" not in self.spec
             folder = self.spec if there else find(self.spec, ("tiny",), EXTRA).folder
-            return _quick(Tuned(folder, system, self.lora, self.seed)), {}
+            return _quick(Tuned(folder, system, self.lora, self.seed, self.recompute)), {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if files is None:
@@ -74,7 +75,7 @@ class Base:
             else:
                 for file, raw in files.items():
                     (folder / Path(file).name).write_bytes(raw)
-            tuned = Tuned(folder, system, None, self.seed)
+            tuned = Tuned(folder, system, None, self.seed, self.recompute)
             tuned.parts  # noqa: B018 (what is read of the folder is read before it goes)
             if tuned.sees:
                 tuned.chat.processor  # noqa: B018

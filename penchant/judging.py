@@ -7,7 +7,7 @@ person is written from the choices before that moment alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,7 +41,8 @@ class Judging(Model):
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
     steps: how the notes came about is shown, too. pictures: the thing's picture is shown, where there is one and the model sees.
-    item_tokens: of what is said of a thing. accumulate: parts that a batch is read in, one after the other.
+    item_tokens: of what is said of a thing. accumulate: parts that a batch is read in, one after the other. recompute:
+    see `lm.tuned.Tuned`.
     """
 
     base: str = "tiny"
@@ -53,7 +54,8 @@ class Judging(Model):
     steps: bool = False
     pictures: bool = True
     item_tokens: int = 80
-    accumulate: int = field(default=1, repr=False)  # no part of what a checkpoint belongs to
+    accumulate: int = field(default=1, repr=False)  # how it is computed is no part of what a checkpoint belongs to
+    recompute: bool = field(default=False, repr=False)
     dim: int = 128
     layers: int = 3
     words: int = 6000
@@ -79,11 +81,10 @@ class JudgingNet(nn.Module):
         self.model, self.l2, self.train_part, self.readers = model, model.l2, train, readers
         small = model.base == "tiny"
         lora = None if small or not model.rank else Lora(model.rank, model.alpha, model.dropout)
-        self.base = Base(
-            model.base, Tiny(model.words, model.dim, model.layers), lora, int(torch.initial_seed() % 2**31)
-        )
+        tiny, seed = Tiny(model.words, model.dim, model.layers), int(torch.initial_seed() % 2**31)
+        self.base = Base(model.base, tiny, lora, seed, model.recompute)
         self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
-        self.things = replace(summary, values=summary.values)
+        self.things = summary
         user, end = moments(train, model.pairs // 2, self.base.seed)
         order = train.order()
         starts = np.searchsorted(train.user[order], np.arange(len(train.users) + 1))

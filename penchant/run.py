@@ -282,8 +282,8 @@ def _essence(recipe: Recipe) -> dict[str, Any]:
     raw = {key: value for key, value in recipe.raw.items() if key not in ("claim", "paper", "noise")}
     if "training" in raw:
         raw["training"] = {key: value for key, value in raw["training"].items() if key != "seeds"}
-    if "accumulate" in raw.get("model", {}):  # how a batch is read, and not what it is
-        raw["model"] = {key: value for key, value in raw["model"].items() if key != "accumulate"}
+    if "model" in raw:  # how a batch is read is not what it is
+        raw["model"] = {key: value for key, value in raw["model"].items() if key not in ("accumulate", "recompute")}
     return raw
 
 

@@ -161,6 +161,19 @@ def test_the_loss_is_of_the_answer_alone(tuned: Tuned) -> None:
         assert float(loss.detach()) == pytest.approx(float(nats) / (told if whole else 2), rel=1e-4)
 
 
+def test_what_is_made_again_for_the_gradient_is_the_same(folders: Path) -> None:
+    grads = []
+    for recompute in (False, True):
+        tuned = Tuned(folders / "llama", SYSTEM, Lora(dropout=0.0), 0, recompute)
+        before, after = asked(tuned)
+        tuned.model.train()
+        tuned.loss(tuned.rows([(before[0], after[0]), (before[1], after[2])], [True, False], False)).backward()
+        grads.append({name: p.grad.clone() for name, p in tuned.own.items() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    assert any(g.abs().max() > 0 for g in grads[0].values())
+    assert all(torch.allclose(grads[0][name], grads[1][name], atol=1e-6) for name in grads[0])
+
+
 def test_a_long_person_is_cut_at_the_beginning_and_the_answer_stays(tuned: Tuned) -> None:
     (thing,) = tuned.many(["a red mug"])
     after = tuned.after(thing)
