@@ -24,6 +24,7 @@ from penchant.training import Curve, Training, Undecided, Validation
 
 __all__ = ["Rerank"]
 
+AMONG = 21  # candidates that `second` is validated among
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -32,8 +33,8 @@ class Rerank(Model):
     """s = (1 - weight) s_1 + weight s_2 among the `depth` best of `first` that somebody has not chosen yet, each standardised there.
 
     Both are fitted on the same train part, each with those inputs that it asks for. weight: None to choose it on valid among
-    twelve from 0, the lists of `first`, to 1, by the metric that the epoch is chosen by, all items ranked. epochs, batch_size,
-    learning_rate: of `second`, where they are to differ from those of `first`.
+    twelve from 0, the lists of `first`, to 1, by the metric that the epoch of `first` is chosen by, all items ranked; the epoch of
+    `second` by its AUC among 21 candidates. epochs, batch_size, learning_rate: of `second`, where they differ from those of `first`.
     """
 
     first: Model
@@ -76,7 +77,8 @@ class Reranking(Undecided):
         valid = None if validation is None else validation.split.valid
         told = {n: getattr(m, n) for n in ("epochs", "batch_size", "learning_rate") if getattr(m, n) is not None}
         first, _ = self.fitted(m.first, valid, replace(training, among=None), folder, "first", progress)
-        second, curve = self.fitted(m.second, valid, replace(training, **told), folder, "second", progress)
+        slow = replace(training, select="auc", among=training.among or AMONG, **told)
+        second, curve = self.fitted(m.second, valid, slow, folder, "second", progress)
         if not isinstance(second, Ranker):
             raise BadSetting(
                 f"[model] rerank second = {m.second.name}: it scores all items at once, so there is nothing to save. Choose a model that rates "
