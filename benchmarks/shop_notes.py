@@ -59,7 +59,7 @@ class Shuffled(Notes):
 
     def __init__(self, of: Comprehension) -> None:
         self.of = of
-        self.items, self.source = of.items, of.source
+        self.items, self.source, self.counts = of.items, of.source, of.counts
 
     @property
     def hash(self) -> str:

@@ -47,6 +47,8 @@ class Notes(ABC):
 
     items: Ids
     source: Provenance
+    counts: Mapping[str, float]
+    """What was asked: calls, cached, tokens_in, tokens_out, usd."""
 
     @abstractmethod
     def read(self, histories: Sequence[np.ndarray], users: Sequence[str | None]) -> list[tuple[Note, ...]]:

@@ -254,7 +254,7 @@ def _report(
         epochs=round(float(np.median(epochs))),
         parameters=done[best].parameters,
         peak_rss_mb=max(s.peak_mb for s in done),
-        lm=ready.lm,
+        lm=told.with_notes(ready.lm, ready.inputs.values()),
         seeds=recipe.seeds,
         versions=runs.versions(),
         claim={m: Claim(c.value, c.relative, found[m].mean, c.source, c.leaks) for m, c in recipe.claim.items()}

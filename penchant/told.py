@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +19,11 @@ from penchant.inputs import Asking, asking, column, is_prompt
 from penchant.model import Model
 from penchant.notes import Notes
 from penchant.recipe import InputSpec, Recipe
+from penchant.report import LmCost
 from penchant.store import Store
 from penchant.texts import Texts
 
-__all__ = ["describe", "kinds", "make_told", "origin", "present", "reference_of"]
+__all__ = ["describe", "kinds", "make_told", "origin", "present", "reference_of", "with_notes"]
 
 
 def kinds(recipe: Recipe) -> dict[str, str]:
@@ -91,6 +92,15 @@ def pictures(name: str, source: str, data: Dataset) -> Pictures:
             f"[inputs] {name}: {data.name} has no pictures. Add them (images/ITEM_ID.jpg) and import again, or leave the input out."
         )
     return data.catalog.pictures
+
+
+def with_notes(cost: LmCost, inputs: Iterable[Input]) -> LmCost:
+    """What language models cost, with what notes asked while a model was fitted and evaluated in this process."""
+    names = ("calls", "cached", "tokens_in", "tokens_out")
+    for notes in (value for value in inputs if isinstance(value, Notes)):
+        more = {name: getattr(cost, name) + int(notes.counts[name]) for name in names}
+        cost = LmCost(**more, usd=cost.usd + notes.counts["usd"])
+    return cost
 
 
 def reference_of(value: Input) -> str:

@@ -14,8 +14,9 @@ import pytest
 import tiny_models as tiny
 import torch
 from toy_lm import Toy
+from toy_lm import world as toy_world
 
-from penchant import explain, saved
+from penchant import folder, recipe, run, runs, saved
 from penchant.among import Candidates
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, Interactions, Queries
@@ -38,6 +39,7 @@ from penchant.ranker import blended, shortlist
 from penchant.ranking import Task, evaluate
 from penchant.reasons import explain as reason_of
 from penchant.split import Split, leave_last_out
+from penchant.store import Store
 from penchant.texts import Provenance, Texts
 from penchant.training import Training
 
@@ -528,7 +530,6 @@ def test_a_reason_says_what_had_been_read() -> None:
     assert why.heard.notes[-1].text in why.sentence
     z = rec.score(rec.ask(["u1"]))[0, 5]
     assert why.heard.probability == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-4)
-    assert explain is not None
 
 
 # --- in another's order --------------------------------------------------------------------------------------------------
@@ -616,3 +617,57 @@ def test_an_item_without_text_or_picture_is_asked_about_all_the_same() -> None:
     gaps = Texts(texts.ids, (None, *texts.values[1:]), texts.source)
     rec = MllmSrec(**SMALL).fit(split.train, split.valid, replace(TRAINING, epochs=1), summary=gaps, notes=notes())
     assert np.isfinite(rec.score(rec.known)).all()
+
+
+# --- from a recipe to an answer ------------------------------------------------------------------------------------------
+
+RECIPE = """
+data = "{data}"
+split = {{ by = "leave_last_out" }}
+[model]
+name = "{name}"
+{settings}
+[inputs]
+summary = {{ from = "item_summary", lm = "extractive" }}
+notes = {{ from = "preference_step", lm = "extractive", items = "item_summary", window = 3, step = 2, most = 12 }}
+picture = {{ from = "catalog.image" }}
+{more}
+[training]
+epochs = 2
+batch_size = 16
+validate_every = 1
+select = "auc"
+among = 5
+[protocol]
+at = [3]
+ranking = {{ candidates = 5 }}
+"""
+SIZE = "dim = 32\nlayers = 1\nwords = 400\nitem_tokens = 12\npairs = 40"
+PROFILE = 'profile = { from = "user_profile", lm = "extractive" }'
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["mllm_srec", "mllm_msr", "rerank"])
+def test_a_recipe_runs_is_kept_and_answers(name: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    folder.write(toy_world(users=24), data)
+    more = "" if name == "mllm_msr" else PROFILE
+    size = SIZE
+    if name == "rerank":
+        flat = SIZE.replace("\n", ", ")
+        size = f'first = {{ name = "popular" }}\nsecond = {{ name = "mllm_srec", {flat} }}\ndepth = 5'
+    file = tmp_path / "mine.toml"
+    file.write_text(RECIPE.format(data=data, name=name, settings=size, more=more))
+    store = Store(tmp_path / "store")
+    made = run.run(recipe.read(file), tmp_path / "out", store)
+    assert 0 <= made.report.metrics["auc"].mean <= 1
+    assert made.report.lm.calls > 0
+    opened = runs.read(tmp_path / "out")
+    user, item = opened.recommender.users.keys[0], opened.recommender.items.keys[-1]
+    assert opened.recommender.recommend([user], 3)[0].items
+    why = reason_of(opened.recommender, user, item, opened.catalog)
+    assert why.heard is not None
+    assert why.heard.notes
+    again = run.run(recipe.read(file), tmp_path / "again", store)  # every question was kept
+    assert again.report.lm.calls == 0
+    assert again.report.metrics["auc"].mean == made.report.metrics["auc"].mean

@@ -10,7 +10,7 @@ recurrence. A prompt without {earlier}, such as user_preference, reads the whole
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,7 +54,7 @@ class Comprehension(Notes):
     category: str = ""
     store: Store | None = None
     report: Callable[[int, int], None] | None = None
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     told: float = field(default=0.0, init=False)
 
@@ -145,8 +145,7 @@ class Comprehension(Notes):
         for key, reply in zip(alone, self.lm.answer(requests), strict=True):
             if reply.parsed is None:
                 raise self.lost(reply.status, reply.error)
-            self.counts["calls"] += 1
-            self.tick()
+            self.count("calls", reply.tokens_in, reply.tokens_out, reply.usd)
             self.keep(key, reply.parsed)
         return {key: self.known[key] for key in asked}
 
@@ -161,18 +160,19 @@ class Comprehension(Notes):
         def collect(answered: Answered) -> None:
             if answered.answer is None:
                 raise self.lost(answered.status, answered.error)
-            self.counts["cached" if answered.cached else "calls"] += 1
-            self.tick()
+            self.count("cached" if answered.cached else "calls", answered.tokens_in, answered.tokens_out, answered.usd)
             self.keep(keys[answered.question.row], answered.answer)
 
         return collect
 
-    def tick(self) -> None:
+    def count(self, how: str, tokens_in: int, tokens_out: int, usd: float) -> None:
         """One more question is answered."""
+        for name, value in ((how, 1), ("tokens_in", tokens_in), ("tokens_out", tokens_out), ("usd", usd)):
+            self.counts[name] += value
         now = time.monotonic()
         if self.report is not None and now - self.told > 0.2:
             self.told = now
-            self.report(self.counts.total(), 0)
+            self.report(int(self.counts["calls"] + self.counts["cached"]), 0)
 
     def lost(self, status: str, error: str) -> LmError:
         return LmError(
