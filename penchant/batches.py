@@ -39,9 +39,16 @@ class Pairs:
     """Train pairs that triples are drawn from: each once an epoch, shuffled, with uniform negatives.
 
     Negatives are uniform over all items and never in the user's train history; users who chose every item are left out.
+    chosen: negatives are items that somebody chose, so that of what nobody could choose nothing is learned.
     """
 
     train: Interactions
+    chosen: bool = False
+
+    @cached_property
+    def pool(self) -> np.ndarray:
+        """What negatives are drawn from. (n,) int64"""
+        return np.unique(self.train.item).astype(np.int64) if self.chosen else np.arange(len(self.train.items))
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -50,8 +57,8 @@ class Pairs:
 
     @cached_property
     def sated(self) -> np.ndarray:
-        """Who chose every item, so that nothing is left to be a negative. (U,) bool"""
-        return np.bincount(self.train.user, minlength=len(self.train.users)) >= len(self.train.items)
+        """Who chose all of them, so that nothing is left to be a negative. (U,) bool"""
+        return np.bincount(self.train.user, minlength=len(self.train.users)) >= len(self.pool)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -61,7 +68,8 @@ class Pairs:
     def negatives(self, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One item per entry of `user` that is not in her history; -1 where she chose every item. Same shape as `user`."""
         items = len(self.train.items)
-        drawn = rng.integers(0, items, size=user.shape)
+        pool = self.pool
+        drawn = pool[rng.integers(0, len(pool), size=user.shape)]
         drawn[self.sated[user]] = -1
         flat, base = drawn.reshape(-1), user.reshape(-1).astype(np.int64) * items
         wrong = np.flatnonzero(flat >= 0)
@@ -70,7 +78,7 @@ class Pairs:
             at = np.searchsorted(self.keys, key)
             hit = self.keys[np.minimum(at, len(self.keys) - 1)] == key
             wrong = wrong[hit]
-            flat[wrong] = rng.integers(0, items, size=len(wrong))
+            flat[wrong] = pool[rng.integers(0, len(pool), size=len(wrong))]
         return drawn
 
     def epoch(self, rng: np.random.Generator, batch_size: int, negatives: int = 1) -> Iterator[Triples]:

@@ -91,6 +91,10 @@ def checked(name: str, value: Input, train: Interactions) -> Input:
                 raise Misaligned(f"input `{name}`: a graph of other {ids.kind}s than these interactions. Make it anew.")
         return value
     if isinstance(value, Texts):
+        if value.ids.kind != "item" and not name.startswith("user"):
+            raise Misaligned(
+                f'input `{name}` is texts about {value.ids.kind}s, and texts about items are meant:  {name} = {{ from = "item_summary" }}'
+            )
         ids = train.users if value.ids.kind == "user" else train.items
         told = dict(zip(value.ids.keys, value.values, strict=True))
         return value if value.ids == ids else Texts(ids, tuple(told.get(key) for key in ids.keys), value.source)

@@ -131,7 +131,11 @@ class Judge(Ranker):
         """Tokens of what is shared by all that is asked about each query's person."""
         read = self.readers.read(queries.history, self.names(queries))
         persons = self.tuned.many([self.said(one) for one in read])
-        return [self.tuned.before(person, self.longest) for person in persons]
+        return [self.tuned.before(person, self.longest, self.opening) for person in persons]
+
+    @cached_property
+    def opening(self) -> list[int]:
+        return self.tuned.tokens(self.wording.opening)
 
     def names(self, queries: Queries) -> list[str | None]:
         keys = self.users
@@ -195,6 +199,7 @@ class Judge(Ranker):
             facts[name] = None if reader is None else dict(reader.facts())
             if reader is not None:
                 facts[f"{name}_lines"] = reader.lines.values
+                facts[f"{name}_known"] = reader.answers()
         found = {"facts": coded(facts)}
         found |= {f"own/{name}": p.detach().float().cpu().numpy() for name, p in self.tuned.own.items()}
         weights = {n for n in self.files if n.endswith(".safetensors")}  # all of them are trained, and among `own`
@@ -239,6 +244,7 @@ class Judge(Ranker):
             if facts[name] is not None:
                 lines = Texts(things.ids, tuple(facts[f"{name}_lines"]), Provenance("kept"))
                 readers[name] = Comprehension.open(facts[name], lines)
+                readers[name].remember(facts[f"{name}_known"])
         looks = (arrays.get("looks"), arrays.get("seen"))
         return cls(tuned, base, wording, things, Readers(**readers), facts["steps"], *looks, files)
 

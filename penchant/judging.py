@@ -7,6 +7,7 @@ person is written from the choices before that moment alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from torch import nn
 from penchant.batches import Pairs
 from penchant.catalog import Pictures, open_picture
 from penchant.data import Interactions, digest
-from penchant.errors import BadPicture, BadSetting
+from penchant.errors import BadPicture, BadSetting, BadTable, Leak
 from penchant.judge import Base, Judge, Readers
 from penchant.lm.tiny import Tiny
 from penchant.lm.tuned import Lora, Rows
@@ -29,7 +30,7 @@ from penchant.texts import Texts
 __all__ = ["Judging", "JudgingNet", "moments"]
 
 
-MOST_LOOKS = 2**30  # bytes of what was made of pictures, kept with the model
+MOST, BLOCK = 2**32, 64  # bytes of pictures, as pixels or as what was made of them; pictures opened at once
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ class Judging(Model):
     ) -> JudgingNet:
         if self.dim % 4:
             raise BadSetting(f"[model] {self.name} dim = {self.dim} must be a multiple of 4:  dim = 128")
+        if not 0 <= self.dropout < 1:
+            raise BadSetting(
+                f"[model] {self.name} dropout = {self.dropout:g} is the share to drop, below 1:  dropout = 0.1"
+            )
+        for name, made in (("summary", summary), ("notes", notes), ("profile", profile)):
+            if made is not None and made.source.interactions is not None:
+                raise Leak(
+                    f"`{name}` was written from what people chose or said: of a thing that is asked about, that may be what came of the very "
+                    f'choice. Take texts of the catalogue alone:  summary = {{ from = "item_summary", lm = ... }}, items = "item_summary"'
+                )
         return JudgingNet(self, train, summary, Readers(notes, profile), picture if self.pictures else None)
 
 
@@ -85,7 +96,15 @@ class JudgingNet(nn.Module):
         self.base = Base(model.base, tiny, lora, seed, model.recompute)
         self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
         self.things = summary
+        opened = (
+            None if small else self.base.open(self.wording.system, ())
+        )  # what is wrong with it shows before anything is asked
         user, end = moments(train, model.pairs // 2, self.base.seed)
+        if not len(user):
+            raise BadTable(
+                f"{model.name} learns what was chosen next, and in train nobody chose twice. Hold out less, or use:  [model]  "
+                'name = "popular"'
+            )
         order = train.order()
         starts = np.searchsorted(train.user[order], np.arange(len(train.users) + 1))
         item = train.item[order].astype(np.int64)
@@ -93,39 +112,49 @@ class JudgingNet(nn.Module):
         read = readers.read(histories, [train.users.keys[u] for u in user])
         self.user, self.target = user, item[starts[user] + end]
         said = (text for text in (*self.things.values, *(note.text for own, _ in read for note in own[-1:])) if text)
-        self.tuned, self.files = self.base.open(self.wording.system, said)
+        self.tuned, self.files = opened or self.base.open(self.wording.system, said)
+        self.print = "" if small else self.tuned.local.revision
         self.images, self.pixels = self._images(picture)
+        self.seen: np.ndarray | None = None
         self.judge = self._judge()
         persons = self.tuned.many([self.judge.said(one) for one in read])
-        self.befores = [self.tuned.before(person, self.judge.longest) for person in persons]
-        self.negatives = Pairs(train)
+        self.befores = [self.tuned.before(person, self.judge.longest, self.judge.opening) for person in persons]
+        self.negatives = Pairs(train, chosen=True)
         self.own = nn.ParameterList(self.tuned.own.values())
 
     def _images(self, picture: Pictures | None) -> tuple[np.ndarray | None, torch.Tensor | None]:
-        """Where each item's picture stands among the pixels, -1 for none; None where no picture is shown."""
-        if picture is None or not self.tuned.sees or not picture.present.any():
+        """Where each item's picture stands among the pixels, -1 for none; None where no picture is shown. Raises BadSetting where they
+        would be too much."""
+        if picture is None or not self.tuned.sees:
             return None, None
-        where, images = np.full(len(picture.items), -1, np.int64), []
-        for row in np.flatnonzero(picture.present):
-            try:
-                images.append(open_picture(picture.read(int(row)) or b"", picture.items.keys[row], 512))
-            except BadPicture:
-                continue
-            where[row] = len(images) - 1
-        return where, self.tuned.pixels(images)
+        where, parts, count = np.full(len(picture.items), -1, np.int64), list[torch.Tensor](), 0
+        rows = np.flatnonzero(picture.present)
+        for start in range(0, len(rows), BLOCK):
+            images = []
+            for row in rows[start : start + BLOCK].tolist():
+                with suppress(BadPicture):
+                    images.append(open_picture(picture.read(row) or b"", picture.items.keys[row], 512))
+                    where[row], count = count, count + 1
+            if images:
+                parts.append(self.tuned.pixels(images))
+                self._fits(parts[0][0].nbytes * len(rows), len(rows))
+        return (where, torch.cat(parts)) if parts else (None, None)
+
+    def _fits(self, size: int, pictures: int) -> None:
+        if size > MOST:
+            raise BadSetting(
+                f"{pictures:,} pictures would take {size / 2**30:.1f} GB as {self.tuned.chat.name} sees them. Let their descriptions "
+                "speak for them:  --set model.pictures=false"
+            )
 
     def _judge(self) -> Judge:
         looks = seen = None
         if self.images is not None and self.pixels is not None:
+            if self.seen is None or self.base.lora is None:  # under adapters the part that sees stays as it is
+                self.seen = self._looks()[np.maximum(self.images, 0)]
             seen = self.images >= 0
-            made = []
-            with torch.no_grad():
-                for start in range(0, len(self.pixels), 256):
-                    made.append(
-                        self.tuned.looks(self.pixels[start : start + 256]).float().cpu().numpy().astype(np.float16)
-                    )
-            each = np.concatenate(made)
-            looks = np.where(seen[:, None, None], each[np.maximum(self.images, 0)], np.float16(0))
+            looks = np.where(seen[:, None, None], self.seen, np.float16(0))
+        whose = self.train_part.users
         return Judge(
             self.tuned,
             self.base,
@@ -136,22 +165,17 @@ class JudgingNet(nn.Module):
             looks,
             seen,
             self.files,
-            self.train_part.users,
+            whose,
         )
 
     @torch.no_grad()
-    def _looks(self, block: int = 32) -> np.ndarray:
-        """What the model makes of all pictures, each read once. (P, n, d) float16. Raises BadSetting where that would be too much."""
+    def _looks(self) -> np.ndarray:
+        """What the model makes of all pictures, each read once. (P, n, d) float16"""
         assert self.pixels is not None
         parts: list[np.ndarray] = []
-        for start in range(0, len(self.pixels), block):
-            parts.append(self.tuned.looks(self.pixels[start : start + block]).float().cpu().numpy().astype(np.float16))
-            whole = parts[0][0].nbytes * len(self.pixels)
-            if whole > MOST_LOOKS:
-                raise BadSetting(
-                    f"{len(self.pixels):,} pictures would take {whole / 2**30:.1f} GB as {self.tuned.chat.name} sees them. Let their "
-                    "descriptions speak for them:  --set model.pictures=false"
-                )
+        for start in range(0, len(self.pixels), BLOCK):
+            parts.append(self.tuned.looks(self.pixels[start : start + BLOCK]).float().cpu().numpy().astype(np.float16))
+            self._fits(parts[0][0].nbytes * len(self.pixels), len(self.pixels))
         return np.concatenate(parts)
 
     def to(self, device: Any) -> JudgingNet:  # type: ignore[override]

@@ -62,12 +62,17 @@ def everything(split: Split, parts: Sequence[str] = PARTS) -> AllChoices:
 
 def admitted(made: Mapping[str, Any], train: Interactions) -> dict[str, Any]:
     """The inputs of a leaky run, those that leak let into fits on this train part. Raises BadSetting where none does."""
-    if not any(given.source.leaking for given in made.values()):
+    if not any(_leaks(given) for given in made.values()):
         raise BadSetting(
             "leaky writes texts about people from all their choices, and no input of this recipe is written so. "
             f"In [inputs]:  {EXAMPLE}"
         )
-    return {name: _let(given, train) if given.source.leaking else given for name, given in made.items()}
+    return {name: _let(given, train) if _leaks(given) else given for name, given in made.items()}
+
+
+def _leaks(given: Any) -> bool:
+    """Of Features and texts; pictures have no origin."""
+    return isinstance(getattr(given, "source", None), Provenance) and given.source.leaking
 
 
 def _let(features: Features, train: Interactions) -> Features:

@@ -97,14 +97,17 @@ class Model(ABC):
 
             parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
             prints = [f"{name}:{print_of(value)}" for name, value in sorted(bound.items())]
-            identity = digest(repr(self), repr(training), train.hash, valid.hash if valid is not None else "", *prints)
+            own = str(getattr(net, "print", ""))  # of weights that it began with, where they lie in a folder
+            identity = digest(
+                repr(self), repr(training), train.hash, valid.hash if valid is not None else "", own, *prints
+            )
             scorer, curve = loop.run(net, training, validation, folder, identity, progress)
         known = Split(train, train, train).queries("test", ("train",), np.arange(len(train.users)))
         given = {name: value for name, value in bound.items() if isinstance(value, Features)}
         leaking = tuple(name for name, value in given.items() if value.source.leaking)
         content = {name: value for name, value in given.items() if value.ids.kind == "item"}
         stock = Stock(content, len(train.items)) if content else None
-        head = (self.name, settings_of(self), train.users, train.items)
+        head = (self.name, settings_of(self) | dict(scorer.decided), train.users, train.items)
         return Recommender(*head, scorer, known, curve, parameters, stock=stock, leaking=leaking)
 
     def bind(self, train: Interactions, inputs: dict[str, Input]) -> dict[str, Input]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
-from penchant.data import Queries
+from penchant import topk
+from penchant.data import Queries, digest
 from penchant.notes import Note
 from penchant.scorers import Arrays, Scorer
 
-__all__ = ["Heard", "Ranker", "Reranked", "rated"]
+__all__ = ["Heard", "Known", "Ranker", "Reranked", "rated"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Heard:
     notes: tuple[Note, ...]
     profile: str
     of: int
+
+
+LATELY = 64  # blocks of queries whose ratings are kept
 
 
 class Ranker(Scorer):
@@ -69,13 +75,30 @@ class Reranked(Scorer):
     weight: float
     kind: ClassVar[str] = "reranked"
 
+    @property
+    def decided(self) -> Mapping[str, Any]:
+        return {"weight": self.weight}
+
     def score(self, queries: Queries) -> np.ndarray:
         own = self.first.score(queries)
         if not self.weight or not len(queries):
             return own
         own = np.array(own)
         best = shortlist(own, queries, self.depth)
-        return blended(own, best, rated(self.second, queries, best), self.weight)
+        return blended(own, best, self._rated(queries, best), self.weight)
+
+    def _rated(self, queries: Queries, best: np.ndarray) -> np.ndarray:
+        """What was asked about these queries lately is not asked again: ranks and lists are made one after the other."""
+        key = digest(queries.users, queries.history_starts, queries.history_items, best)
+        if key not in self._lately:
+            if len(self._lately) == LATELY:
+                self._lately.pop(next(iter(self._lately)))
+            self._lately[key] = self.second.rate(queries, best)
+        return self._lately[key]
+
+    @cached_property
+    def _lately(self) -> dict[str, np.ndarray]:
+        return {}
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         return self.first.carried(user, history, item)
@@ -103,18 +126,23 @@ class Reranked(Scorer):
         return cls(parts[0], parts[1], facts["depth"], facts["weight"])  # type: ignore[arg-type]
 
 
+class Known:
+    """Scores that are there already, for what goes through queries in their order."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.scores, self.at = scores, 0
+
+    def score(self, queries: Queries) -> np.ndarray:
+        part = self.scores[self.at : self.at + len(queries)]
+        self.at += len(queries)
+        return part
+
+
 def shortlist(scores: np.ndarray, queries: Queries, depth: int) -> np.ndarray:
-    """The best `depth` items of each query that are not in its history, best first; -1 where there are fewer. (B, depth) int64"""
-    left = np.array(scores)
-    x = queries.matrix(scores.shape[1])
-    left[np.repeat(np.arange(len(left)), np.diff(x.indptr)), x.indices] = -np.inf
+    """The best `depth` items of each query that are not in its history, best first, ties as in `topk`; -1 where there are
+    fewer. (B, depth) int64"""
     depth = min(depth, scores.shape[1])
-    best = np.argpartition(-left, depth - 1, axis=1)[:, :depth]
-    best.sort(axis=1)
-    value = np.take_along_axis(left, best, axis=1)
-    order = np.argsort(-value, axis=1, kind="stable")
-    best, value = np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
-    return np.where(np.isfinite(value), best, -1)
+    return topk.top(Known(scores), queries, depth, queries.matrix(scores.shape[1]))[0]
 
 
 def blended(scores: np.ndarray, best: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
@@ -122,11 +150,9 @@ def blended(scores: np.ndarray, best: np.ndarray, second: np.ndarray, weight: fl
     row, live = np.arange(len(scores))[:, None], best >= 0
     first = np.take_along_axis(scores, np.maximum(best, 0), axis=1)
     mixed = (1 - weight) * standard(first, live) + weight * standard(second, live)
-    top = scores.max(axis=1, keepdims=True)
     place = mixed - np.where(live, mixed, np.inf).min(axis=1, keepdims=True)  # from 0 up
-    found = np.array(scores)
-    rows = np.broadcast_to(row, best.shape)[live]
-    found[rows, best[live]] = (np.broadcast_to(top, best.shape) + 1 + place)[live]
+    found = scores - scores.max(axis=1, keepdims=True)  # from 0 down, so that no place is lost in rounding
+    found[np.broadcast_to(row, best.shape)[live], best[live]] = 1 + place[live]
     return found
 
 

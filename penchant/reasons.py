@@ -92,7 +92,8 @@ def explain(
         return Reason(user, item, f"Nothing is known of this user; {_people(rec, row)} here chose it.")
     again = "You chose this one already. " if row in chosen else ""
     ranker = rec.scorer.second if isinstance(rec.scorer, Reranked) else rec.scorer
-    heard = ranker.heard(queries, row) if isinstance(ranker, Ranker) else None
+    asked = not isinstance(rec.scorer, Reranked) or rec.scorer.weight > 0  # else its answer has no part in the list
+    heard = ranker.heard(queries, row) if isinstance(ranker, Ranker) and asked else None
     if heard is not None and ranker is rec.scorer:  # what each choice adds would be asked for once a choice
         return Reason(user, item, again + _heard(heard), heard=heard)
     weight = rec.scorer.carried(int(queries.users[0]), chosen, row)

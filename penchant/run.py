@@ -6,7 +6,6 @@ are kept, the seed in work continues from its last validation.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -124,10 +123,10 @@ def run(
     """
     watch = watch or Silent()
     ready = prepare(recipe, store, watch)
-    identity = _identity(recipe, ready)
-    held = runs.claim(out, recipe, identity, fresh, renew)
+    print_ = identity.of(recipe, ready)
+    held = runs.claim(out, recipe, print_, fresh, renew)
     log = Log(out / "log.jsonl")
-    chosen, trials = settled(recipe, ready, out, digest(identity, str(recipe.seeds[0])), watch, log)
+    chosen, trials = settled(recipe, ready, out, digest(print_, str(recipe.seeds[0])), watch, log)
     recipe = recipe.with_settings(chosen) if chosen else recipe
     done = [one(recipe, ready, out / "seeds" / str(seed), seed, watch, log) for seed in recipe.seeds]
     spent = sum(seed.train_seconds for seed in done) + sum(trial.seconds for trial in trials)
@@ -142,7 +141,7 @@ def run(
         {m: np.stack([seed.values[m] for seed in done]) for m in recipe.task.names},
     )
     top = TopLists(per_user.users, ready.split.items, done[best].items, done[best].scores)
-    report = _report(recipe, ready, per_user, done, best, spent, len(trials))
+    report = _report(recipe, ready, per_user, done, best, spent, len(trials), kept.settings)
     runs.write_items(ready.data.catalog, ready.split.items, out)
     drives = sayings.drives(recipe, kept, ready.data, ready.split.train, ready.written, store)
     drives_file.write(drives, out)
@@ -176,14 +175,14 @@ def final(
     ready = prepare(recipe, store, watch)
     training = recipe.training
     if source is not None:
-        if runs.claimed(source) != _identity(recipe, ready):
+        if runs.claimed(source) != identity.of(recipe, ready):
             raise BadSetting(
                 f"the run in {source} is of another recipe, or of other data: its epochs do not hold for this one. "
                 "Name the run of this recipe with  --out"
             )
         recipe = with_choice(recipe, source)
         training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
-    held = runs.claim(out, recipe, digest("final", _identity(recipe, ready)), fresh=False, renew=True, final=True)
+    held = runs.claim(out, recipe, digest("final", identity.of(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))
     # Texts about people are written again from everything; questions that are the same as before are not asked again.
     inputs, written = _inputs(recipe, tuple(ready.inputs), ready.data, store, everything, watch)
@@ -205,7 +204,14 @@ def final(
 
 
 def _report(
-    recipe: Recipe, ready: Prepared, per_user: PerUser, done: list[SeedResult], best: int, spent: float, trials: int
+    recipe: Recipe,
+    ready: Prepared,
+    per_user: PerUser,
+    done: list[SeedResult],
+    best: int,
+    spent: float,
+    trials: int,
+    settings: dict[str, Any],
 ) -> Report:
     split, task = ready.split, recipe.task
     found = {}
@@ -261,7 +267,7 @@ def _report(
         or None,
         paper=recipe.paper,
         best_seed=recipe.seeds[best],
-        settings=settings_of(recipe.model),
+        settings=settings,
         training={k: v for k, v in vars(recipe.training).items() if k != "seed"},
         inputs={
             n: Input(told.describe(recipe, n), told.reference_of(f), *told.origin(f), *told.present(f))
@@ -275,20 +281,3 @@ def _report(
             for e, loss, v in zip(s.curve.epoch, s.curve.loss, s.curve.value, strict=True)
         ),
     )
-
-
-def _essence(recipe: Recipe) -> dict[str, Any]:
-    """What makes two runs the same work: everything but seeds, claims, the paper's name, and noise, which knows itself."""
-    raw = {key: value for key, value in recipe.raw.items() if key not in ("claim", "paper", "noise")}
-    if "training" in raw:
-        raw["training"] = {key: value for key, value in raw["training"].items() if key != "seeds"}
-    if "model" in raw:  # how a batch is read is not what it is
-        raw["model"] = {key: value for key, value in raw["model"].items() if key not in ("accumulate", "recompute")}
-    return raw
-
-
-def _identity(recipe: Recipe, ready: Prepared) -> str:
-    prints = (f"{name}:{value.hash}" for name, value in sorted(ready.inputs.items()))
-    essence = json.dumps(_essence(recipe), sort_keys=True, default=str)
-    parts = (ready.split.train.hash, ready.split.valid.hash, ready.split.test.hash)
-    return digest(essence, identity.code(recipe.model), ready.data.hash, *parts, *prints)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -33,6 +33,11 @@ class Scorer(ABC):
     personal: ClassVar[bool] = True
     intake: Intake | None = None
     """How it takes in new items; None where it cannot, and no part of `arrays`."""
+
+    @property
+    def decided(self) -> Mapping[str, Any]:
+        """Settings that were chosen while it was fitted."""
+        return {}
 
     @abstractmethod
     def score(self, queries: Queries) -> np.ndarray:

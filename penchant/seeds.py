@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -136,6 +137,8 @@ def _write(
     write_whole(folder / "done.json", json.dumps(head).encode())
     for left in folder.glob("checkpoint.*"):
         left.unlink()
+    for part in ("first", "second"):  # those of a model that holds two
+        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def _read(folder: Path, names: tuple[str, ...]) -> SeedResult:

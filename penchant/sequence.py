@@ -94,7 +94,7 @@ class SequenceNet(nn.Module, ABC):
                 f"{model.name} learns what follows what, and in train nobody chose twice. Hold out less, or use:  [model]  "
                 'name = "popular"'
             )
-        self.pairs = Pairs(train)
+        self.pairs = Pairs(train, chosen=True)
         # What says nothing is left out, so that it changes nothing.
         said = {name: part for name, part in features.items() if part.centred().values.any()}
         if not model.ids and not said:

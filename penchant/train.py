@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from penchant import checkpoint, machine
-from penchant.errors import BadSetting, Diverged
+from penchant.errors import BadSetting, Diverged, TooLarge
 from penchant.nn import ByRows
 from penchant.row_adam import RowAdam
 from penchant.scorers import Scorer
@@ -31,7 +32,7 @@ BETAS = (0.9, 0.999)  # of Adam, where a net has none of its own
 
 class Trainable(Protocol):
     """What `run` asks of a net, besides being a torch module. It may say `betas`, Adam's, and `clip`, the most that a gradient's
-    length may be; a batch may be a tuple of parts, whose losses are averaged in one step."""
+    length may be; a batch may be a tuple of parts, whose losses are averaged in one step, each as its length."""
 
     l2: float
 
@@ -149,15 +150,17 @@ def _epoch(
         torch.manual_seed(int(rng.integers(2**31)))
         for batch in net.batches(rng, training.batch_size):
             parts = batch if isinstance(batch, tuple) else (batch,)  # of one step, read one after the other
-            for part in parts:
-                loss = net.loss(_to(part, device)) / len(parts)
-                loss.backward()
-                total += loss.detach()
-            if clip is not None:
-                nn.utils.clip_grad_norm_(module.parameters(), clip)
-            for optimiser in optimisers:
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
+            whole = sum(len(part) for part in parts) if len(parts) > 1 else 0
+            with _roomy(net):
+                for part in parts:
+                    loss = net.loss(_to(part, device)) * (len(part) / whole if whole else 1)
+                    loss.backward()
+                    total += loss.detach()
+                if clip is not None:
+                    nn.utils.clip_grad_norm_(module.parameters(), clip)
+                for optimiser in optimisers:
+                    optimiser.step()
+                    optimiser.zero_grad(set_to_none=True)
             count += 1
     mean = float(total) / max(count, 1)
     if not math.isfinite(mean):
@@ -168,12 +171,26 @@ def _epoch(
     return mean
 
 
+@contextmanager
+def _roomy(net: Trainable) -> Iterator[None]:
+    """Raises TooLarge where a step does not fit into the memory of the graphics card."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        kept = "What was trained until the last validation is kept"
+        parts = getattr(getattr(net, "model", None), "accumulate", None)
+        if parts is None:
+            then = f"{kept} under these settings. Take smaller batches:  --set training.batch_size=256"
+        else:
+            then = f"{kept}, and the same command goes on from there with more parts a step:  --set model.accumulate={2 * parts}"
+        raise TooLarge(f"a step of training does not fit into the memory of the graphics card. {then}") from None
+
+
 def _to(batch: Any, device: torch.device) -> Any:
     if device.type == "cpu":
         return batch
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    return type(batch)(**{name: value.to(device) for name, value in vars(batch).items()})
+    there = {name: v.to(device) for name, v in vars(batch).items() if isinstance(v, torch.Tensor)}
+    return replace(batch, **there)
 
 
 def _copy(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from toy_lm import MARK, Toy
 from penchant.data import Ids
 from penchant.enrich import prompts
 from penchant.enrich.comprehension import Comprehension
-from penchant.errors import BadSetting, LmError, MissingInput
+from penchant.errors import BadSetting, MissingInput
 from penchant.lm import Request, Status
 from penchant.notes import windows
 from penchant.store import Store
@@ -162,16 +162,26 @@ def test_a_history_of_one_and_one_of_ten_thousand(prompt: str) -> None:
     assert len(lm.heard) < 20
 
 
-def test_an_answer_that_is_missing_ends_it_and_is_asked_again(tmp_path: Path) -> None:
+def test_a_question_that_is_not_answered_leaves_the_notes_as_they_were(tmp_path: Path) -> None:
     def once(request: Request) -> Status | None:
         return "refused" if "TTL04Q" in request.user else None
 
-    store = Store(tmp_path)
-    with pytest.raises(LmError, match=r"refused.*Run it again"):
-        reader(Toy(bad=once), store=store).read([np.arange(9)], ["u1"])
-    lm = Toy()
-    with pytest.raises(LmError):  # a refusal is kept like any answer
-        reader(lm, store=store).read([np.arange(9)], ["u1"])
+    for store, user in ((Store(tmp_path), "u1"), (None, None)):
+        read = reader(Toy(bad=once), store=store)
+        (notes,) = read.read([np.arange(9)], [user])
+        assert [(n.begin, n.end) for n in notes] == [(0, 3), (6, 9)]
+        assert notes[0].text != notes[1].text
+        assert not {"TTL03Q", "TTL04Q"} & marks(notes[1].text)
+        assert read.counts["refused"] == 1
+
+
+def test_what_was_answered_can_be_kept_with_a_model() -> None:
+    first, again = Toy(), Toy()
+    read, other = reader(first), reader(again)
+    told = read.read([np.arange(9)], [None])
+    other.remember(read.answers())
+    assert other.read([np.arange(9)], [None]) == told
+    assert not again.heard
 
 
 def test_an_item_without_a_text_is_passed_over() -> None:

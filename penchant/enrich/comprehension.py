@@ -26,7 +26,7 @@ from penchant.enrich.checks import room
 from penchant.enrich.material import Question
 from penchant.enrich.prompt import Prompt
 from penchant.enrich.runner import Answered, ask
-from penchant.errors import BadSetting, LmError, MissingInput
+from penchant.errors import BadSetting, MissingInput
 from penchant.lm import LanguageModel, tokens
 from penchant.lm.fence import Block, clean
 from penchant.notes import Note, Notes, windows
@@ -38,7 +38,9 @@ __all__ = ["Comprehension"]
 
 @dataclass(eq=False)
 class Comprehension(Notes):
-    """lines: what is shown of each item. window, step: choices of a window, and by how many it moves; where a prompt reads a
+    """A question that is not answered leaves the notes as they were before it: a gap, counted.
+
+    lines: what is shown of each item. window, step: choices of a window, and by how many it moves; where a prompt reads a
     history at once they have no meaning. most: of a longer history only the newest are read, beginning at a whole multiple of
     half of that, so that most windows stay as they are when a choice is added. store: keeps every answer; without one, and of
     strangers, answers are kept in this process alone. report: told how many questions have been answered, of a number that is not known beforehand (0).
@@ -75,12 +77,14 @@ class Comprehension(Notes):
     def open(facts: Mapping[str, Any], lines: Texts, store: Store | None = None, **settings: Any) -> Comprehension:
         """facts: as `facts` gives them. settings: those of `lm.open`. Raises BadSetting, UnknownKey, MissingInput."""
         rest = dict(facts)
+        settings = {"context": rest["context"], **settings} if "context" in rest else settings
+        rest.pop("context", None)
         prompt, spec = prompts.read(rest.pop("prompt")), rest.pop("lm")
         return Comprehension(prompt, models.open(spec, store, **settings), spec, lines, store=store, **rest)
 
     def facts(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("window", "step", "most", "category")}
-        return {"prompt": self.prompt.name, "lm": models.shown(self.spec), **plain}
+        return {"prompt": self.prompt.name, "lm": models.shown(self.spec), "context": self.lm.context, **plain}
 
     @property
     def items(self) -> Ids:  # type: ignore[override]
@@ -88,7 +92,16 @@ class Comprehension(Notes):
 
     @cached_property
     def hash(self) -> str:
-        told = (self.prompt.print, self.lm.name, self.lm.revision, self.window, self.step, self.most, self.category)
+        told = (
+            self.prompt.print,
+            self.lm.name,
+            self.lm.revision,
+            self.window,
+            self.step,
+            self.most,
+            self.category,
+            self.space,
+        )
         return digest(*map(str, told), self.lines.hash)
 
     @property
@@ -101,7 +114,7 @@ class Comprehension(Notes):
         return "earlier" in self.prompt.blocks
 
     def read(self, histories: Sequence[np.ndarray], users: Sequence[str | None]) -> list[tuple[Note, ...]]:
-        """Raises LmError where a question could not be answered at all."""
+        """Raises LmError where nobody answers."""
         spans = [self.spans(len(history)) for history in histories]
         found: list[list[Note]] = [[] for _ in histories]
         for step in range(max(map(len, spans), default=0)):
@@ -116,7 +129,8 @@ class Comprehension(Notes):
             for key, rows in asked.items():
                 text, reason = told[key]
                 for n in rows:
-                    found[n].append(Note(*spans[n][step], text, reason))
+                    if text is not None:
+                        found[n].append(Note(*spans[n][step], text, reason))
         return [tuple(notes) for notes in found]
 
     def spans(self, count: int) -> list[tuple[int, int]]:
@@ -143,25 +157,36 @@ class Comprehension(Notes):
             for q in self.questions(alone, asked)
         )
         for key, reply in zip(alone, self.lm.answer(requests), strict=True):
-            if reply.parsed is None:
-                raise self.lost(reply.status, reply.error)
             self.count("calls", reply.tokens_in, reply.tokens_out, reply.usd)
-            self.keep(key, reply.parsed)
+            self.keep(key, reply.parsed, reply.status)
         return {key: self.known[key] for key in asked}
 
     @cached_property
-    def known(self) -> dict[tuple[str, bytes], tuple[str, str]]:
+    def known(self) -> dict[tuple[str, bytes], tuple[str | None, str]]:
         return {}
 
-    def keep(self, key: tuple[str, bytes], answer: Any) -> None:
-        self.known[key] = (answer.text().strip(), str(getattr(answer, "reasoning", "")))
+    def keep(self, key: tuple[str, bytes], answer: Any, status: str) -> None:
+        if answer is None:
+            self.counts[status] += 1
+            self.known[key] = (None, status)
+        else:
+            self.known[key] = (answer.text().strip(), str(getattr(answer, "reasoning", "")))
+
+    def answers(self) -> list[list[str | None]]:
+        """All answers so far as plain values, to be kept with a model; none of what answers by rule, at no cost."""
+        if self.spec == "extractive":
+            return []
+        return [[before, rows.hex(), *answer] for (before, rows), answer in self.known.items()]
+
+    def remember(self, answers: Sequence[Sequence[str | None]]) -> None:
+        """What `answers` gave."""
+        for before, rows, text, reason in answers:
+            self.known[before or "", bytes.fromhex(rows or "")] = (text, reason or "")
 
     def collector(self, keys: Sequence[tuple[str, bytes]]) -> Any:
         def collect(answered: Answered) -> None:
-            if answered.answer is None:
-                raise self.lost(answered.status, answered.error)
             self.count("cached" if answered.cached else "calls", answered.tokens_in, answered.tokens_out, answered.usd)
-            self.keep(keys[answered.question.row], answered.answer)
+            self.keep(keys[answered.question.row], answered.answer, answered.status)
 
         return collect
 
@@ -173,12 +198,6 @@ class Comprehension(Notes):
         if self.report is not None and now - self.told > 0.2:
             self.told = now
             self.report(int(self.counts["calls"] + self.counts["cached"]), 0)
-
-    def lost(self, status: str, error: str) -> LmError:
-        return LmError(
-            f"{self.prompt.name}: a question was not answered ({status}: {error}); notes that have not read everything would "
-            "pass for notes that have. Run it again: what was answered is kept."
-        )
 
     def questions(
         self, keys: Sequence[tuple[str, bytes]], asked: Mapping[tuple[str, bytes], tuple[np.ndarray, str | None]]

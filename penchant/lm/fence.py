@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 
-__all__ = ["Block", "blocks_of", "clean", "fenced", "opening"]
+__all__ = ["FIRST", "Block", "blocks_of", "clean", "fenced", "opening"]
 
 FIRST = "The data tags in this message carry the number {}."
 # Control characters and line breaks of all scripts, half surrogate pairs; marks that turn the direction of text or
@@ -61,12 +61,10 @@ def clean(text: str) -> str:
     return _SPACE.sub(" ", _HIDDEN.sub("", _HALF.sub("\ufffd", text))).strip()
 
 
-def fenced(blocks: Sequence[Block], salt: str = "") -> tuple[str, Mapping[str, str]]:
-    """The first line of the message, and each block by name as it is written into it. Values must be clean. salt: goes into the
-    number, where what is to be fenced is not all there yet."""
+def fenced(blocks: Sequence[Block]) -> tuple[str, Mapping[str, str]]:
+    """The first line of the message, and each block by name as it is written into it. Values must be clean."""
     bodies = {block.name: "\n".join(_lines(block)) for block in blocks}
     said = "\n\n".join(f"{name}\n{body}" for name, body in bodies.items())
-    said += f"\n\n{salt}" if salt else ""
     number = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return FIRST.format(number), {
         name: f"<data-{number} {name}>\n{body}{chr(10) if body else ''}</data-{number}>"

@@ -41,9 +41,12 @@ def apart(
         shown = None if looks is None else [looks[b] for b in some]
         try:
             told = _together(tuned, [before[b] for b in some], [after[b] for b in some], shown, most)
-        except TooLarge:  # fewer at once, down to one person and one thing
+        except torch.OutOfMemoryError:  # fewer at once, down to one person and one thing
             if most < len(before[some[0]]):
-                raise
+                raise TooLarge(
+                    f"one question of {len(before[some[0]]):,} tokens does not fit into the memory of {tuned.device}. Say less of each thing:  "
+                    "--set model.item_tokens=40  or take a smaller base"
+                ) from None
             most //= 2
             continue
         for b, z in zip(some, told, strict=True):
@@ -60,12 +63,12 @@ def _together(
     ids, mask = padded(before, tuned, left=True)
     place = (mask.cumsum(1) - 1).clamp(min=0)
     found = [np.zeros(len(one), np.float32) for one in after]
-    with tuned.mixed(), tuned.roomy(people):
+    with tuned.mixed():
         words = tuned.words(ids)
         out = tuned.decoder(inputs_embeds=words, attention_mask=mask, position_ids=place, use_cache=True)
         count = max(map(len, after))
         longest = max((len(a) for one in after for a in one), default=1)
-        step = max(1, most // max((ids.shape[1] // 8 + longest) * people, 1))
+        step = max(1, most // max((ids.shape[1] + longest) * people, 1))
         for start in range(0, count, step):
             # Everybody is asked about equally many things: where one has fewer, about nothing, which is forgotten.
             size = min(step, count - start)
@@ -87,9 +90,8 @@ def _together(
                 use_cache=True,
             ).last_hidden_state
             last = h[torch.arange(len(h), device=h.device), new_mask.sum(1) - 1]
-            yes, no = (answer[0] for answer in tuned.parts.answers)
-            z = tuned.head(last)[:, [yes, no]].float()
-            told = (z[:, 0] - z[:, 1]).cpu().numpy().reshape(people, size)
+            with torch.autocast(tuned.device.type, enabled=False):
+                told = tuned.told(last).cpu().numpy().reshape(people, size)
             for n, one in enumerate(found):
                 one[start : start + size] = told[n, : max(len(one) - start, 0)]
     return found

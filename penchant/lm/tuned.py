@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from penchant.errors import BadSetting, MissingExtra, TooLarge
+from penchant.errors import BadSetting, MissingExtra
 from penchant.lm import Request
 from penchant.lm.chat import EXTRA
 from penchant.lm.local import open_local
@@ -61,9 +61,8 @@ class Rows:
     pixels: torch.Tensor
     whole: bool = False
 
-    def to(self, device: torch.device) -> Rows:
-        tensors: dict[str, Any] = {name: v.to(device) for name, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return replace(self, **tensors)
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class Tuned:
@@ -139,18 +138,19 @@ class Tuned:
         """What is asked about one thing, its picture in `picture` places before it, up to the answer."""
         return [*self.parts.middle, *[self.mark] * picture, *thing, *self.parts.tail]
 
-    def before(self, person: list[int], longest: int) -> list[int]:
-        """What is shared by all that is asked about a person. longest: tokens of the longest `after`. Where the context is too
+    def before(self, person: list[int], longest: int, opening: Sequence[int] = ()) -> list[int]:
+        """What is shared by all that is asked about a person. longest: tokens of the longest `after`. opening: stands first. Where the context is too
         short the person's tokens are cut at their beginning: what is newest stands last, and thing and answer are whole.
 
         Raises BadSetting where the thing alone does not fit."""
-        room = self.context - len(self.parts.head) - longest - max(map(len, self.parts.answers))
+        head = [*self.parts.head, *opening]
+        room = self.context - len(head) - longest - max(map(len, self.parts.answers))
         if room < 0:
             raise BadSetting(
                 f"{self.chat.name} reads {self.context:,} tokens, and what is asked about one thing takes {longest:,}. Say less of each:  "
                 "--set model.item_tokens=40"
             )
-        return [*self.parts.head, *person[max(len(person) - room, 0) :]]
+        return [*head, *person[max(len(person) - room, 0) :]]
 
     @property
     def mark(self) -> int:
@@ -163,8 +163,9 @@ class Tuned:
 
     @property
     def sees(self) -> bool:
-        """Pictures as places among words. Models whose places lie on a grid (Qwen-VL) read descriptions of pictures instead."""
-        return bool(self.chat.sees) and not self.chat.by_grid
+        """Whether pictures stand as places among words, as with LLaVA 1.5. Others of its kin lay them out in tiles (LLaVA-NeXT) or on a
+        grid (Qwen-VL): these read descriptions of pictures instead."""
+        return bool(self.chat.sees) and self.chat.config.model_type == "llava"
 
     def pixels(self, images: Sequence[Any]) -> torch.Tensor:
         """Pictures as the model takes them. (P, 3, H, W)"""
@@ -186,11 +187,18 @@ class Tuned:
         there = ids == self.mark
         return x.masked_scatter(there[..., None], looks[picture[picture >= 0]].to(x.dtype))
 
+    def told(self, h: torch.Tensor) -> torch.Tensor:
+        """z_yes - z_no of states, in 32 bits: in 16, logits of many things would be the same. (n, d) -> (n,)"""
+        yes, no = (answer[0] for answer in self.parts.answers)
+        z = F.linear(h.float(), self.head.weight[[yes, no]].float())
+        bias = getattr(self.head, "bias", None)
+        return z[:, 0] - z[:, 1] + (0 if bias is None else (bias[yes] - bias[no]).float())
+
     # ---- training
 
     def loss(self, rows: Rows) -> torch.Tensor:
         """Mean over questions of -log P of the answer, or, where the prompt's tokens are told too, of the mean token."""
-        with self.mixed(), self.roomy(len(rows.ids)):
+        with self.mixed():
             looks = self.looks(rows.pixels) if len(rows.pixels) else None
             x = self.embedded(rows.ids, looks, rows.picture)
             h = self.decoder(inputs_embeds=x, attention_mask=rows.mask, use_cache=False).last_hidden_state
@@ -235,13 +243,3 @@ class Tuned:
             return
         with torch.autocast("cuda", torch.bfloat16):
             yield
-
-    @contextmanager
-    def roomy(self, rows: int) -> Iterator[None]:
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise TooLarge(
-                f"{rows} questions at once do not fit into the memory of the graphics card. What was trained until the last validation is kept, "
-                "and the same command goes on from there with more parts a step:  --set model.accumulate=2"
-            ) from None

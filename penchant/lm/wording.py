@@ -1,16 +1,18 @@
 """Wording: how somebody and a thing are put before a language model that is to say yes or no.
 
 What is said of a person stands first, so that it is read once for all things. Whatever a stranger wrote is one clean line, and
-stands in a fence whose number depends on the person and on a salt of the model's own.
+stands in a fence whose number follows from a salt of the model's own.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from penchant.lm import tokens
-from penchant.lm.fence import Block, clean, fenced
+from penchant.lm.fence import FIRST, clean
 
 __all__ = ["Wording"]
 
@@ -34,21 +36,33 @@ class Wording:
     def system(self) -> str:
         return "" if self.bare else SYSTEM
 
+    @cached_property
+    def number(self) -> str:
+        """Of the fence: a hash that nobody knows who writes of a thing or is written about."""
+        return hashlib.sha256(f"fence {self.salt}".encode()).hexdigest()[:16]
+
+    @property
+    def opening(self) -> str:
+        """What stands before every person, and is never cut."""
+        return "" if self.bare else f"{FIRST.format(self.number)}\n\n"
+
     def person(self, profile: str, notes: str, steps: Sequence[str] = ()) -> str:
-        """The shared part. steps: how the notes came about, oldest first; notes stand last, so that of too long a part they are
-        cut last."""
+        """The shared part, after `opening`. steps: how the notes came about, oldest first; notes stand last, so that of too long a
+        part they are cut last."""
         said = {"profile": [profile], "steps": list(steps), "notes": [notes]}
         lines = {name: [line for line in map(clean, part) if line] for name, part in said.items()}
         if self.bare:
             return (
                 "".join(f"{name.capitalize()}: {' '.join(part)}\n" for name, part in lines.items() if part) + "Thing: "
             )
-        blocks = [Block(name, tuple((("", line),) for line in part)) for name, part in lines.items() if part]
-        opening, bodies = fenced([*blocks, Block("thing", ())], self.salt)
-        tag = bodies["thing"].partition("\n")[0]
-        return "\n\n".join([opening, *(body for name, body in bodies.items() if name != "thing"), tag])
+        told = [self.fenced(name, part) for name, part in lines.items() if part]
+        return "\n\n".join([*told, f"<data-{self.number} thing>\n"])
+
+    def fenced(self, name: str, lines: Sequence[str]) -> str:
+        body = "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
+        return f"<data-{self.number} {name}>\n{body}\n</data-{self.number}>"
 
     def thing(self, text: str) -> str:
         """The part about one thing."""
         line = tokens.cut(clean(text), self.item_tokens)[0] or "unknown"
-        return f"{line}\n" if self.bare else f"\n1. {line}\n\n{ASK}"
+        return f"{line}\n" if self.bare else f"1. {line}\n</data-{self.number}>\n\n{ASK}"

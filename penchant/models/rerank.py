@@ -5,7 +5,6 @@ As MLLM-SRec and MLLM-MSR are used on catalogues that are too large to ask about
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +16,17 @@ from penchant import metrics, topk
 from penchant.binding import Input
 from penchant.data import Interactions
 from penchant.errors import BadSetting
+from penchant.features import Features
+from penchant.judging import Judging
 from penchant.model import Model, Need
-from penchant.ranker import Ranker, Reranked, blended, rated, shortlist
+from penchant.ranker import Known, Ranker, Reranked, blended, shortlist
 from penchant.scorers import Scorer
 from penchant.training import Curve, Training, Undecided, Validation
 
 __all__ = ["Rerank"]
 
 AMONG = 21  # candidates that `second` is validated among
+BLOCK = 512  # people looked at at once
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -47,6 +49,13 @@ class Rerank(Model):
     name: ClassVar[str] = "rerank"
     decides: ClassVar[str] = "the weight of the second model"
     least: ClassVar[dict[str, int]] = {"depth": 1}
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.second, Judging):
+            raise BadSetting(
+                f"[model] rerank second = {self.second.name}: it scores all items at once, so there is nothing to save. Choose a model that "
+                'rates single things:  second = { name = "mllm_srec" }'
+            )
 
     def needs(self) -> tuple[Need, ...]:
         """Those of both; what one of them must have is needed."""
@@ -76,21 +85,19 @@ class Reranking(Undecided):
         m = self.model
         valid = None if validation is None else validation.split.valid
         told = {n: getattr(m, n) for n in ("epochs", "batch_size", "learning_rate") if getattr(m, n) is not None}
-        first, _ = self.fitted(m.first, valid, replace(training, among=None), folder, "first", progress)
-        slow = replace(training, select="auc", among=training.among or AMONG, **told)
-        second, curve = self.fitted(m.second, valid, slow, folder, "second", progress)
-        if not isinstance(second, Ranker):
+        few = training.among or max(2, min(AMONG, len(self.train.items) // 2))
+        first = self.fitted(m.first, valid, replace(training, among=None), folder, "first", progress)
+        slow = replace(training, select="auc", among=few, **told)
+        second = self.fitted(m.second, valid, slow, folder, "second", progress)
+        assert isinstance(second, Ranker)
+        if m.weight is not None:
+            return Reranked(first, second, m.depth, m.weight), Curve()
+        if validation is None:
             raise BadSetting(
-                f"[model] rerank second = {m.second.name}: it scores all items at once, so there is nothing to save. Choose a model that rates "
-                'single things:  second = { name = "mllm_srec" }'
+                "[model] rerank chooses its weight on valid, and there is none. Say it, as a run with one has found it:  "
+                "--set model.weight=0.3"
             )
-        weight = 0.5 if m.weight is None else m.weight
-        if m.weight is None and validation is not None:
-            weight = self.weight(first, second, validation)
-        for part in ("first", "second"):
-            if folder is not None:
-                shutil.rmtree(folder / part, ignore_errors=True)
-        return Reranked(first, second, m.depth, weight), curve
+        return Reranked(first, second, m.depth, self.weight(first, second, validation)), Curve()
 
     def fitted(
         self,
@@ -100,41 +107,31 @@ class Reranking(Undecided):
         folder: Path | None,
         part: str,
         progress: Any,
-    ) -> tuple[Scorer, Curve]:
+    ) -> Scorer:
         needs = model.needs()
         names = {need.name for need in needs}
         many = any(need.many for need in needs)
-        own = {n: v for n, v in self.inputs.items() if n in names or (many and type(v).__name__ == "Features")}
+        own = {n: v for n, v in self.inputs.items() if n in names or (many and isinstance(v, Features))}
         place = None if folder is None else folder / part
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
         rec = model.fit(self.train, valid, training, folder=place, progress=progress, **own)
-        return rec.scorer, rec.curve
+        return rec.scorer
 
     def weight(self, first: Scorer, second: Ranker, validation: Validation) -> float:
         """The weight that is best on valid; the smallest of equally good ones. Each candidate is rated once for all weights."""
-        queries = validation.split.queries("valid", ("train",))
-        held = validation.split.held("valid")[queries.users]
-        mask = validation.split.train.matrix()[queries.users]
-        own = first.score(queries)
-        best = shortlist(own, queries, self.model.depth)
-        other = rated(second, queries, best)
-        found = []
-        for weight in WEIGHTS:
-            scores = blended(own, best, other, weight) if weight else own
-            ranks = topk.ranks(_Known(scores), queries, held, mask)
-            each = metrics.per_user([validation.select], ranks.query, ranks.rank, len(queries), ranks.candidates)
-            found.append(float(np.mean(each[validation.select])))
-        return WEIGHTS[int(np.argmax(found))]
-
-
-class _Known:
-    """Scores that are there already, block by block."""
-
-    def __init__(self, scores: np.ndarray) -> None:
-        self.scores, self.at = scores, 0
-
-    def score(self, queries: Any) -> np.ndarray:
-        part = self.scores[self.at : self.at + len(queries)]
-        self.at += len(queries)
-        return part
+        everybody = validation.split.queries("valid", ("train",))
+        held, mask = validation.split.held("valid"), validation.split.train.matrix()
+        found: dict[float, list[np.ndarray]] = {weight: [] for weight in WEIGHTS}
+        for start in range(0, len(everybody), BLOCK):
+            queries = everybody.take(slice(start, start + BLOCK))
+            own = first.score(queries)
+            best = shortlist(own, queries, self.model.depth)
+            other = second.rate(queries, best)
+            for weight in WEIGHTS:
+                scores = blended(own, best, other, weight) if weight else own
+                ranks = topk.ranks(Known(scores), queries, held[queries.users], mask[queries.users])
+                each = metrics.per_user([validation.select], ranks.query, ranks.rank, len(queries), ranks.candidates)
+                found[weight].append(each[validation.select])
+        means = [float(np.mean(np.concatenate(found[weight]))) for weight in WEIGHTS]
+        return WEIGHTS[int(np.argmax(means))]
