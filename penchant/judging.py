@@ -20,6 +20,7 @@ from penchant.catalog import Pictures, open_picture
 from penchant.data import Interactions, digest
 from penchant.errors import BadPicture, BadSetting, BadTable, Leak
 from penchant.judge import Base, Judge, Readers
+from penchant.lm.sharing import Shared, loss
 from penchant.lm.tiny import Tiny
 from penchant.lm.tuned import Lora, Rows
 from penchant.lm.wording import Wording
@@ -186,34 +187,40 @@ class JudgingNet(nn.Module):
         self.tuned.model.train(mode)
         return super().train(mode)
 
-    def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows, ...]]:
+    def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows | Shared, ...]]:
         """Each moment once, with what was chosen then and with something that was not; about equally long ones together."""
         drawn = self.negatives.negatives(self.user.astype(np.int64), rng)
-        moment = np.tile(np.arange(len(self.user)), 2)
-        item, yes = np.concatenate([self.target, drawn]), np.arange(len(moment)) < len(self.user)
-        size = np.array([len(b) for b in self.befores])[moment] + np.array([len(a) for a in self.judge.afters])[item]
-        mixed = rng.permutation(len(moment))
-        some = batch_size * 16
-        for start in range(0, len(mixed), some):
-            part = mixed[start : start + some]
+        live = np.flatnonzero(drawn >= 0)
+        item = np.stack([self.target, drawn], axis=1)  # (P, 2)
+        size = np.array([len(b) for b in self.befores])
+        mixed = live[rng.permutation(len(live))]
+        step = max(1, batch_size // 2)
+        for start in range(0, len(mixed), step * 16):
+            part = mixed[start : start + step * 16]
             part = part[np.argsort(size[part], kind="stable")]
-            cut = [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+            cut = [part[at : at + step] for at in range(0, len(part), step)]
             for place in rng.permutation(len(cut)):
                 pieces = np.array_split(cut[place], min(self.model.accumulate, len(cut[place])))
-                yield tuple(self.rows(moment[piece], item[piece], yes[piece]) for piece in pieces)
+                yield tuple(self.rows(piece, item[piece]) for piece in pieces)
 
-    def rows(self, moment: np.ndarray, item: np.ndarray, yes: np.ndarray) -> Rows:
-        asked = [(self.befores[m], self.judge.afters[i]) for m, i in zip(moment.tolist(), item.tolist(), strict=True)]
-        if self.images is None or self.pixels is None:
-            return self.tuned.rows(asked, yes.tolist(), self.model.whole)
-        shown = self.images[item]
-        distinct, place = np.unique(shown[shown >= 0], return_inverse=True)
-        picture = np.full(len(item), -1, np.int64)
-        picture[shown >= 0] = place
-        return self.tuned.rows(asked, yes.tolist(), self.model.whole, picture, self.pixels[distinct])
+    def rows(self, moment: np.ndarray, item: np.ndarray) -> Rows | Shared:
+        """Questions about what was chosen, and about what was not, at these moments. (m,), (m, 2)"""
+        flat, yes = item.reshape(-1), [True, False] * len(moment)
+        picture = pixels = None
+        if self.images is not None and self.pixels is not None:
+            shown = self.images[flat]
+            distinct, place = np.unique(shown[shown >= 0], return_inverse=True)
+            picture, pixels = np.full(len(flat), -1, np.int64), self.pixels[distinct]
+            picture[shown >= 0] = place
+        after = [self.judge.afters[i] for i in flat.tolist()]
+        if self.model.whole or self.model.recompute:  # what is told in the shared part, or made again, is not shared
+            before = [self.befores[m] for m in np.repeat(moment, 2).tolist()]
+            asked = list(zip(before, after, strict=True))
+            return self.tuned.rows(asked, yes, self.model.whole, picture, pixels)
+        return Shared.of(self.tuned, [self.befores[m] for m in moment.tolist()], after, yes, picture, pixels)
 
-    def loss(self, rows: Rows) -> torch.Tensor:
-        return self.tuned.loss(rows)
+    def loss(self, rows: Rows | Shared) -> torch.Tensor:
+        return loss(self.tuned, rows) if isinstance(rows, Shared) else self.tuned.loss(rows)
 
     def finish(self) -> Judge:
         return self._judge()

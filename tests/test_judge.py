@@ -27,7 +27,7 @@ from penchant.errors import BadInput, BadModel, BadSetting, BadTable, Leak, Misa
 from penchant.judge import Judge
 from penchant.judging import JudgingNet, moments
 from penchant.lm import Request
-from penchant.lm.sharing import apart
+from penchant.lm.sharing import Shared, apart, loss
 from penchant.lm.tuned import ANSWERS, Lora, Tuned
 from penchant.lm.wording import Wording
 from penchant.model import Recommender
@@ -431,16 +431,37 @@ def test_other_ways_of_training(settings: dict[str, Any]) -> None:
 def test_parts_of_a_batch_are_one_step() -> None:
     split, texts, _ = world()
     net = MllmSrec(**SMALL, accumulate=3).net(split.train, texts, notes(), None, None).train(False)
+    item = np.stack([net.target, np.roll(net.target, 1)], axis=1)
     grads = []
-    for parts in (1, 3):
+    for cut in ([np.arange(12)], [np.arange(5), np.arange(5, 10), np.arange(10, 12)]):
         net.zero_grad()
-        pieces = np.array_split(np.arange(24), parts)
-        for piece in pieces:
-            (net.loss(net.rows(piece, net.target[piece], np.ones(len(piece), bool))) / parts).backward()
+        for piece in cut:
+            (net.loss(net.rows(piece, item[piece])) * len(piece) / 12).backward()
         grads.append([p.grad.clone() for p in net.own if p.grad is not None])
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*grads, strict=True))
     batch = next(net.batches(np.random.default_rng(0), 24))
-    assert [len(part.ids) for part in batch] == [8, 8, 8]
+    assert [len(part) for part in batch] == [8, 8, 8]
+
+
+def test_a_person_is_read_once_for_both_things_there_and_back(folders: Path) -> None:
+    for name in FOLDERS:
+        tuned = Tuned(folders / name, SYSTEM, Lora(dropout=0.0))
+        tuned.model.eval()
+        before, after = asked(tuned)
+        things, yes = [after[0], after[1], after[2], after[0], after[1], after[2]], [True, False] * 3
+        grads, values = [], []
+        for batch in (
+            Shared.of(tuned, before, things, yes),
+            tuned.rows([(before[n // 2], a) for n, a in enumerate(things)], yes, False),
+        ):
+            tuned.model.zero_grad()
+            value = loss(tuned, batch) if isinstance(batch, Shared) else tuned.loss(batch)
+            value.backward()
+            values.append(float(value.detach()))
+            grads.append([p.grad.clone() for p in tuned.own.values() if p.grad is not None])
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+        assert len(grads[0]) == len(grads[1]) > 0
+        assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(*grads, strict=True))
 
 
 def test_profile_and_pictures_go_with_it(tmp_path: Path) -> None:

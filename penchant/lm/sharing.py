@@ -1,21 +1,87 @@
-"""Sharing: what is said of a person is read once, and its keys and values serve for all things that are asked about."""
+"""Sharing: what is said of a person is read once, and its keys and values serve for all things that are asked about, in training
+and in scoring."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from penchant.errors import TooLarge
 from penchant.lm.tuned import Tuned
 
-__all__ = ["apart"]
+__all__ = ["Shared", "apart", "loss"]
 
 MOST = {"cpu": 2**15, "cuda": 2**17}  # tokens read at once
 Tokens = list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """A batch of people who are each asked about equally many things, with the answers.
+
+    ids, mask: (B, P), what is said of each, padded on the left. after, after_mask, label: (B C, S), what is asked, person by person, and
+    the answer, padded on the right; label -100 where no loss is. picture, pixels: as in `tuned.Rows`.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    after: torch.Tensor
+    after_mask: torch.Tensor
+    label: torch.Tensor
+    picture: torch.Tensor
+    pixels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.after)
+
+    @staticmethod
+    def of(
+        tuned: Tuned,
+        before: Sequence[Tokens],
+        after: Sequence[Tokens],
+        yes: Sequence[bool],
+        picture: np.ndarray | None = None,
+        pixels: torch.Tensor | None = None,
+    ) -> Shared:
+        ids, mask = padded(before, tuned, left=True)
+        ends = [tuned.parts.answers[0 if one else 1] for one in yes]
+        whole, whole_mask = padded([a + end for a, end in zip(after, ends, strict=True)], tuned, left=False)
+        label = torch.full_like(whole, -100)
+        for n, (a, end) in enumerate(zip(after, ends, strict=True)):
+            label[n, len(a) : len(a) + len(end)] = torch.tensor(end)
+        where = np.full(len(after), -1) if picture is None else picture
+        none = torch.zeros(0, 3, 1, 1) if pixels is None else pixels
+        return Shared(ids, mask, whole, whole_mask, label, torch.as_tensor(where, dtype=torch.long), none)
+
+
+def loss(tuned: Tuned, batch: Shared) -> torch.Tensor:
+    """Mean over questions of -log P of the answer, as `Tuned.loss` of whole prompts; each person is read once, there and back."""
+    each = len(batch.after) // len(batch.ids)
+    with tuned.mixed():
+        place = (batch.mask.cumsum(1) - 1).clamp(min=0)
+        words = tuned.words(batch.ids)
+        past = tuned.decoder(
+            inputs_embeds=words, attention_mask=batch.mask, position_ids=place, use_cache=True
+        ).past_key_values
+        past.batch_repeat_interleave(each)
+        looks = tuned.looks(batch.pixels) if len(batch.pixels) else None
+        begin = batch.mask.sum(1).repeat_interleave(each)[:, None]
+        h = tuned.decoder(
+            inputs_embeds=tuned.embedded(batch.after, looks, batch.picture),
+            attention_mask=torch.cat([batch.mask.repeat_interleave(each, 0), batch.after_mask], 1),
+            past_key_values=past,
+            position_ids=begin + torch.arange(batch.after.shape[1], device=begin.device),
+            use_cache=True,
+        ).last_hidden_state
+        told = batch.label[:, 1:] >= 0  # state t tells token t + 1
+        nats = F.cross_entropy(tuned.head(h[:, :-1][told]).float(), batch.label[:, 1:][told], reduction="sum")
+    return nats / len(batch.after)
 
 
 @torch.no_grad()
