@@ -39,7 +39,7 @@ class Judging(Model):
     """What models that train a Judge can be set to.
 
     base: the language model: "tiny", made here for the catalogue, with `dim`, `layers`, `words` (entries of its tokenizer); or a
-    folder of transformers or a name on the Hugging Face Hub, a causal model, a LLaVA or a Qwen-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
+    folder of transformers or a name on the Hugging Face Hub, a causal model, a LLaVA 1.5, a Qwen2-VL or Qwen2.5-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
     steps: how the notes came about is shown, too. pictures: the thing's picture is shown, where there is one and the model sees.

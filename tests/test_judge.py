@@ -19,7 +19,7 @@ from toy_lm import world as toy_world
 from penchant import folder, recipe, run, runs, saved
 from penchant import train as loop
 from penchant.among import Candidates
-from penchant.catalog import Catalog, Pictures
+from penchant.catalog import Catalog, Pictures, open_picture
 from penchant.data import Ids, Interactions, Queries
 from penchant.enrich import prompts
 from penchant.enrich.comprehension import Comprehension
@@ -48,7 +48,7 @@ SMALL: dict[str, Any] = {"dim": 32, "layers": 2, "words": 400, "item_tokens": 12
 TRAINING = Training(epochs=16, batch_size=24, learning_rate=5e-3, validate_every=4, select="auc", among=6, device="cpu")
 SYSTEM = "You decide."
 WORDS = ("alpine", "boats", "cooking", "dancing")
-FOLDERS = ("llama", "vicuna", "bare", "gpt2", "llava")
+FOLDERS = ("llama", "vicuna", "bare", "gpt2", "llava", "qwen2.5")
 
 
 # --- a world in which what somebody likes can be read --------------------------------------------------------------------
@@ -104,6 +104,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.llama(path / "bare", tiny.byte_level(), seed=3)  # without a chat template
     tiny.gpt2(path / "gpt2", context=256)
     tiny.llava(path / "llava")
+    tiny.qwen(path / "qwen2", "2")
+    tiny.qwen(path / "qwen2.5", "2.5")
     return path
 
 
@@ -191,10 +193,11 @@ def test_a_long_person_is_cut_at_the_beginning_and_the_answer_stays(tuned: Tuned
         tuned.before(person, tuned.context)
 
 
-def test_a_picture_stands_before_its_thing_and_is_read_once(folders: Path) -> None:
-    tuned = Tuned(folders / "llava", SYSTEM, None)
-    from penchant.catalog import open_picture
-
+@pytest.mark.parametrize("name", ["llava", "qwen2", "qwen2.5"])
+def test_a_picture_stands_before_its_thing_and_is_read_once(name: str, folders: Path) -> None:
+    """Against the model's own way with a whole prompt."""
+    tuned = Tuned(folders / name, SYSTEM, None)
+    tuned.model.eval()
     images = [open_picture(tiny.picture(colour), colour, 64) for colour in ("red", "blue")]
     pixels = tuned.pixels(images)
     with torch.no_grad():
@@ -204,17 +207,25 @@ def test_a_picture_stands_before_its_thing_and_is_read_once(folders: Path) -> No
     before = tuned.before(person, max(map(len, after)))
     z = apart(tuned, [before], [after], [[looks[0], looks[1], None]])[0]
     assert len(set(z.tolist())) == 3
+    yes, no = (answer[0] for answer in tuned.parts.answers)
     for place, a in enumerate(after):
-        shown = {} if place == 2 else {"pixel_values": pixels[place : place + 1]}
+        ids = torch.tensor([before + a])
+        shown: dict[str, Any] = {}
+        if place < 2:
+            shown = {"pixel_values": pixels[place : place + 1]}
+            if name != "llava":
+                seen = tuned.chat.grids(images=[images[place].resize((224, 224))], return_tensors="pt")
+                shown = {**seen, "mm_token_type_ids": (ids == tuned.mark).int()}
         with torch.no_grad():
-            logits = tuned.model(input_ids=torch.tensor([before + a]), **shown).logits[0, -1]
-        yes, no = (answer[0] for answer in tuned.parts.answers)
-        assert z[place] == pytest.approx(float(logits[yes] - logits[no]), abs=2e-3)
-    rows = tuned.rows([(before, after[0]), (before, after[2])], [True, False], True, np.array([0, -1]), pixels[:1])
-    assert not (
-        (rows.label == tuned.mark) & (rows.ids == tuned.mark)
-    ).any()  # a place of a picture is no word to be told
+            logits = tuned.model(input_ids=ids, **shown).logits[0, -1]
+        assert z[place] == pytest.approx(float(logits[yes] - logits[no]), abs=5e-3)
+    picture = np.array([0, -1])
+    rows = tuned.rows([(before, after[0]), (before, after[2])], [True, False], True, picture, pixels[:1])
+    assert not (rows.label == tuned.mark).any()  # a place of a picture is no word to be told
     assert torch.isfinite(tuned.loss(rows))
+    shared = loss(tuned, Shared.of(tuned, [before], [after[0], after[2]], [True, False], picture, pixels[:1]))
+    whole = tuned.loss(tuned.rows([(before, after[0]), (before, after[2])], [True, False], False, picture, pixels[:1]))
+    assert float(shared) == pytest.approx(float(whole), rel=1e-3)
 
 
 def full(module: Any, args: Any, kwargs: Any) -> None:
@@ -659,7 +670,7 @@ def mistakes() -> Iterator[tuple[str, Any, dict[str, Any], type[Exception], str]
     yield "no folder", MllmSrec(base="nowhere"), {"summary": world()[1]}, Exception, "no folder nowhere"
 
 
-@pytest.mark.parametrize("case", mistakes(), ids=lambda case: case[0])
+@pytest.mark.parametrize("case", list(mistakes()), ids=lambda case: case[0])
 def test_mistakes_are_answered(case: tuple[str, Any, dict[str, Any], type[Exception], str]) -> None:
     _, model, inputs, error, said = case
     split = world()[0]

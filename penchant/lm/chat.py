@@ -161,7 +161,7 @@ class Chat:
             return AutoProcessor.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
 
     @cached_property
-    def _pixels(self) -> Any:
+    def grids(self) -> Any:
         """Pictures of Qwen-VL. Its processor needs torchvision (for films), so text and picture are joined by hand."""
         with loading(self.name):
             from transformers import AutoImageProcessor
@@ -206,8 +206,8 @@ class Chat:
 
     def _gridded(self, text: str, pictures: Sequence[Any]) -> dict[str, Any]:
         """Each picture's one mark becomes as many as it has tokens: patches over the patches merged into one."""
-        seen = dict(self._pixels(images=list(pictures), return_tensors="pt"))
-        sizes = iter((seen["image_grid_thw"].prod(dim=1) // self._pixels.merge_size**2).tolist())
+        seen = dict(self.grids(images=list(pictures), return_tensors="pt"))
+        sizes = iter((seen["image_grid_thw"].prod(dim=1) // self.grids.merge_size**2).tolist())
         mark = self.config.image_token_id
         ids = [n for token in self.ids(text) for n in ([mark] * next(sizes) if token == mark else [token])]
         arrays = self._padless(ids)

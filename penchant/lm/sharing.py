@@ -76,7 +76,7 @@ def loss(tuned: Tuned, batch: Shared) -> torch.Tensor:
             inputs_embeds=tuned.embedded(batch.after, looks, batch.picture),
             attention_mask=torch.cat([batch.mask.repeat_interleave(each, 0), batch.after_mask], 1),
             past_key_values=past,
-            position_ids=begin + torch.arange(batch.after.shape[1], device=begin.device),
+            position_ids=tuned.positions(batch.after, begin),
             use_cache=True,
         ).last_hidden_state
         told = batch.label[:, 1:] >= 0  # state t tells token t + 1
@@ -152,7 +152,7 @@ def _together(
                 inputs_embeds=_embedded(tuned, new, seen),
                 attention_mask=torch.cat([mask.repeat_interleave(size, 0), new_mask], 1),
                 past_key_values=past,
-                position_ids=begin + torch.arange(new.shape[1], device=new.device),
+                position_ids=tuned.positions(new, begin),
                 use_cache=True,
             ).last_hidden_state
             last = h[torch.arange(len(h), device=h.device), new_mask.sum(1) - 1]

@@ -21,6 +21,7 @@ from penchant.errors import BadSetting, MissingExtra
 from penchant.lm import Request
 from penchant.lm.chat import EXTRA
 from penchant.lm.local import open_local
+from penchant.lm.sight import Places, sight_of
 
 __all__ = ["ANSWERS", "Lora", "Parts", "Rows", "Tuned"]
 
@@ -66,7 +67,7 @@ class Rows:
 
 
 class Tuned:
-    """folder: of a causal model, or of a LLaVA, of transformers. system: what it is told to do. lora: None to train all weights.
+    """folder: of a causal model, a LLaVA 1.5, a Qwen2-VL or Qwen2.5-VL of transformers. system: what it is told to do. lora: None to train all weights.
     recompute: what layers made is made again for the gradient, and not kept: a third more time, a fraction of the memory.
 
     Nothing is downloaded and no code of the folder is run. Raises BadModel, MissingFile, MissingExtra as `open_local`.
@@ -136,7 +137,8 @@ class Tuned:
 
     def after(self, thing: list[int], picture: int = 0) -> list[int]:
         """What is asked about one thing, its picture in `picture` places before it, up to the answer."""
-        return [*self.parts.middle, *[self.mark] * picture, *thing, *self.parts.tail]
+        shown = self.sight.around(picture) if picture and self.sight is not None else []
+        return [*self.parts.middle, *shown, *thing, *self.parts.tail]
 
     def before(self, person: list[int], longest: int, opening: Sequence[int] = ()) -> list[int]:
         """What is shared by all that is asked about a person. longest: tokens of the longest `after`. opening: stands first. Where the context is too
@@ -152,32 +154,33 @@ class Tuned:
             )
         return [*head, *person[max(len(person) - room, 0) :]]
 
-    @property
-    def mark(self) -> int:
-        """The token in whose place a picture stands; -1 for a model that sees none."""
-        if not self.sees:
-            return -1
-        return int(getattr(self.model.config, "image_token_index", None) or self.model.config.image_token_id)
-
-    # ---- pictures
+    @cached_property
+    def sight(self) -> Places | None:
+        return sight_of(self.chat, self.model)
 
     @property
     def sees(self) -> bool:
-        """Whether pictures stand as places among words, as with LLaVA 1.5. Others of its kin lay them out in tiles (LLaVA-NeXT) or on a
-        grid (Qwen-VL): these read descriptions of pictures instead."""
-        return bool(self.chat.sees) and self.chat.config.model_type == "llava"
+        return self.sight is not None
+
+    def positions(self, ids: torch.Tensor, begin: torch.Tensor) -> torch.Tensor:
+        """Where tokens stand that come after `begin` others. (B, S), (B, 1) -> (B, S), or (3, B, S) on a grid"""
+        plain = begin + torch.arange(ids.shape[1], device=ids.device)
+        return plain if self.sight is None else self.sight.positions(ids, begin)
+
+    @property
+    def mark(self) -> int:
+        """The token in whose place a picture stands; -1 for a model that sees none."""
+        return -1 if self.sight is None else self.sight.mark
 
     def pixels(self, images: Sequence[Any]) -> torch.Tensor:
-        """Pictures as the model takes them. (P, 3, H, W)"""
-        return torch.as_tensor(
-            self.chat.processor.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
-        )
+        """Pictures as the model takes them. (P, ...)"""
+        assert self.sight is not None
+        return self.sight.pixels(images)
 
     def looks(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the model makes of pictures: vectors that stand among those of words. (P, 3, H, W) -> (P, n, d)"""
-        found = self.model.get_image_features(pixel_values=pixels.to(self.device))
-        found = getattr(found, "pooler_output", found)
-        return found if isinstance(found, torch.Tensor) else torch.stack(list(found))
+        """What the model makes of pictures: vectors that stand among those of words. (P, ...) -> (P, n, d)"""
+        assert self.sight is not None
+        return self.sight.looks(pixels.to(self.device))
 
     def embedded(self, ids: torch.Tensor, looks: torch.Tensor | None, picture: torch.Tensor | None) -> torch.Tensor:
         """Vectors of tokens, those of pictures in the places that are theirs. (B, T) -> (B, T, d)"""
@@ -201,7 +204,10 @@ class Tuned:
         with self.mixed():
             looks = self.looks(rows.pixels) if len(rows.pixels) else None
             x = self.embedded(rows.ids, looks, rows.picture)
-            h = self.decoder(inputs_embeds=x, attention_mask=rows.mask, use_cache=False).last_hidden_state
+            place = self.positions(rows.ids, torch.zeros_like(rows.ids[:, :1]))
+            h = self.decoder(
+                inputs_embeds=x, attention_mask=rows.mask, position_ids=place, use_cache=False
+            ).last_hidden_state
             told = rows.label[:, 1:] >= 0  # state t tells token t + 1
             z = self.head(h[:, :-1][told])
             nats = F.cross_entropy(z.float(), rows.label[:, 1:][told], reduction="none")
