@@ -222,6 +222,15 @@ def card(data: Dataset, draw: Draw, row: int, hit: bool = False, past: list[int]
     )
 
 
+def told(data: Dataset, features: Mapping[str, Features]) -> Dataset:
+    """Without choices of items of which nothing is known: as new ones, nobody could say whom they suit."""
+    has = np.logical_or.reduce([part.unit().present for part in features.values()])
+    mute = int((~has[np.unique(data.interactions.item)]).sum())
+    if mute:
+        print(f"{mute} items of {data.name} without any features are left out", flush=True)
+    return replace(data, interactions=data.interactions.take(has[data.interactions.item]), given=None)
+
+
 def content(data: Dataset) -> dict[str, InputSpec]:
     """What items are known by: words, and pictures where there are any."""
     spec = {"text": InputSpec(("catalog.text",), "minilm"), "image": InputSpec(("catalog.image",), "layout")}
@@ -259,6 +268,7 @@ def main() -> None:
             posters.sheet(made[:4]).save(asked.sheet, optimize=True)
     if not asked.draws:
         return
+    data = told(data, features)
     rows = measured(data, features, asked.models, asked.draws, asked.share, asked.k)
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1))
