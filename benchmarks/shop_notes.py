@@ -48,7 +48,15 @@ ARMS = {
     "msr": ("windows", "direct", "none"),
     "dmesr": ("dmesr", "no cross", "no alignment", "sasrec"),
 }
-TINY: dict[str, Any] = {"dim": 64, "layers": 2, "words": 3000, "item_tokens": 40, "pairs": 12_000}
+TINY: dict[str, Any] = {
+    "dim": 64,
+    "layers": 2,
+    "words": 3000,
+    "item_tokens": 40,
+    "pairs": 12_000,
+    "word_dropout": 0.3,
+    "decay": 0.1,
+}
 TRAINING = Training(epochs=12, batch_size=64, learning_rate=1e-3, validate_every=1, patience=4, select="auc", among=21)
 NEXT = Training(epochs=120, batch_size=64, learning_rate=1e-3, validate_every=3, patience=8, select="ndcg@10")
 FEW = Task(at=(5,), candidates=Candidates(21), metrics=("auc", "ndcg@5"))

@@ -31,6 +31,7 @@ from penchant.texts import Texts
 __all__ = ["Judging", "JudgingNet", "moments"]
 
 
+TAIL = 3  # tokens at the end of what is said of a person: where the thing begins
 MOST, BLOCK = 2**32, 64  # bytes of pictures, as pixels or as what was made of them; pictures opened at once
 
 
@@ -43,6 +44,8 @@ class Judging(Model):
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
     steps: how the notes came about is shown, too. pictures: the thing's picture is shown, where there is one and the model sees.
+    word_dropout: share of the tokens said of a person that are left out, drawn anew each time, so that nobody is learned by heart;
+    for tiny. decay: AdamW's, of all trained weights.
     item_tokens: of what is said of a thing. accumulate: parts that a batch is read in, one after the other. recompute:
     see `lm.tuned.Tuned`.
     """
@@ -61,7 +64,8 @@ class Judging(Model):
     dim: int = 128
     layers: int = 3
     words: int = 6000
-    l2: float = 0.0
+    word_dropout: float = 0.0
+    decay: float = 0.0
     least: ClassVar[dict[str, float]] = {"pairs": 2, "item_tokens": 1, "accumulate": 1, "words": 300, "layers": 1}
 
     def net(
@@ -69,10 +73,11 @@ class Judging(Model):
     ) -> JudgingNet:
         if self.dim % 4:
             raise BadSetting(f"[model] {self.name} dim = {self.dim} must be a multiple of 4:  dim = 128")
-        if not 0 <= self.dropout < 1:
-            raise BadSetting(
-                f"[model] {self.name} dropout = {self.dropout:g} is the share to drop, below 1:  dropout = 0.1"
-            )
+        for name in ("dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadSetting(
+                    f"[model] {self.name} {name} = {getattr(self, name):g} is the share to drop, below 1:  {name} = 0.1"
+                )
         for name, made in (("summary", summary), ("notes", notes), ("profile", profile)):
             if made is not None and made.source.interactions is not None:
                 raise Leak(
@@ -90,7 +95,8 @@ class JudgingNet(nn.Module):
         self, model: Judging, train: Interactions, summary: Texts, readers: Readers, picture: Pictures | None
     ) -> None:
         super().__init__()
-        self.model, self.l2, self.train_part, self.readers = model, model.l2, train, readers
+        self.model, self.train_part, self.readers = model, train, readers
+        self.l2, self.decay = 0.0, model.decay
         small = model.base == "tiny"
         lora = None if small or not model.rank else Lora(model.rank, model.alpha, model.dropout)
         tiny, seed = Tiny(model.words, model.dim, model.layers), int(torch.initial_seed() % 2**31)
@@ -201,10 +207,13 @@ class JudgingNet(nn.Module):
             cut = [part[at : at + step] for at in range(0, len(part), step)]
             for place in rng.permutation(len(cut)):
                 pieces = np.array_split(cut[place], min(self.model.accumulate, len(cut[place])))
-                yield tuple(self.rows(piece, item[piece]) for piece in pieces)
+                yield tuple(self.rows(piece, item[piece], rng) for piece in pieces)
 
-    def rows(self, moment: np.ndarray, item: np.ndarray) -> Rows | Shared:
+    def rows(self, moment: np.ndarray, item: np.ndarray, rng: np.random.Generator | None = None) -> Rows | Shared:
         """Questions about what was chosen, and about what was not, at these moments. (m,), (m, 2)"""
+        said = [self.befores[m] for m in moment.tolist()]
+        if rng is not None and self.model.word_dropout:
+            said = [self.thinned(one, rng) for one in said]
         flat, yes = item.reshape(-1), [True, False] * len(moment)
         picture = pixels = None
         if self.images is not None and self.pixels is not None:
@@ -214,10 +223,17 @@ class JudgingNet(nn.Module):
             picture[shown >= 0] = place
         after = [self.judge.afters[i] for i in flat.tolist()]
         if self.model.whole or self.model.recompute:  # what is told in the shared part, or made again, is not shared
-            before = [self.befores[m] for m in np.repeat(moment, 2).tolist()]
+            before = [one for one in said for _ in range(2)]
             asked = list(zip(before, after, strict=True))
             return self.tuned.rows(asked, yes, self.model.whole, picture, pixels)
-        return Shared.of(self.tuned, [self.befores[m] for m in moment.tolist()], after, yes, picture, pixels)
+        return Shared.of(self.tuned, said, after, yes, picture, pixels)
+
+    def thinned(self, before: list[int], rng: np.random.Generator) -> list[int]:
+        """Without some of the tokens said of a person; what stands before and after them is whole."""
+        head = len(self.tuned.parts.head) + len(self.judge.opening)
+        keep = rng.random(len(before)) >= self.model.word_dropout
+        keep[:head], keep[-TAIL:] = True, True
+        return [token for token, kept in zip(before, keep.tolist(), strict=True) if kept]
 
     def loss(self, rows: Rows | Shared) -> torch.Tensor:
         return loss(self.tuned, rows) if isinstance(rows, Shared) else self.tuned.loss(rows)

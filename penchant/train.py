@@ -31,7 +31,7 @@ BETAS = (0.9, 0.999)  # of Adam, where a net has none of its own
 
 
 class Trainable(Protocol):
-    """What `run` asks of a net, besides being a torch module. It may say `betas`, Adam's, and `clip`, the most that a gradient's
+    """What `run` asks of a net, besides being a torch module. It may say `betas`, Adam's, `decay`, AdamW's in place of l2, and `clip`, the most that a gradient's
     length may be; a batch may be a tuple of parts, whose losses are averaged in one step, each as its length."""
 
     l2: float
@@ -51,8 +51,11 @@ def _optimisers(net: Trainable, rate: float) -> list[torch.optim.Optimizer]:
     dense = [p for p in net.parameters() if not isinstance(p, ByRows) and p.requires_grad]
     found: list[torch.optim.Optimizer] = []
     if dense:
-        betas = getattr(net, "betas", BETAS)
-        found.append(torch.optim.Adam(dense, lr=rate, betas=betas, weight_decay=2 * net.l2, fused=True))
+        betas, decay = getattr(net, "betas", BETAS), getattr(net, "decay", 0.0)
+        if decay:
+            found.append(torch.optim.AdamW(dense, lr=rate, betas=betas, weight_decay=decay, fused=True))
+        else:
+            found.append(torch.optim.Adam(dense, lr=rate, betas=betas, weight_decay=2 * net.l2, fused=True))
     if rows:
         found.append(RowAdam(rows, lr=rate, l2=net.l2))
     return found

@@ -431,7 +431,9 @@ def test_a_history_of_one_and_one_of_ten_thousand_and_none() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("settings", [{"steps": True}, {"whole": True}, {"accumulate": 3}])
+@pytest.mark.parametrize(
+    "settings", [{"steps": True}, {"whole": True}, {"accumulate": 3}, {"word_dropout": 0.3, "decay": 0.1}]
+)
 def test_other_ways_of_training(settings: dict[str, Any]) -> None:
     split, texts, _ = world()
     short = replace(TRAINING, epochs=1, validate_every=1)
@@ -473,6 +475,19 @@ def test_a_person_is_read_once_for_both_things_there_and_back(folders: Path) -> 
         assert values[0] == pytest.approx(values[1], rel=1e-4)
         assert len(grads[0]) == len(grads[1]) > 0
         assert all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(*grads, strict=True))
+
+
+def test_words_that_are_left_out_are_of_the_person_alone() -> None:
+    split, texts, _ = world()
+    net = MllmSrec(**SMALL, word_dropout=0.5).net(split.train, texts, notes(), None, None)
+    rng = np.random.default_rng(0)
+    for before in net.befores[:20]:
+        thin = net.thinned(before, rng)
+        assert thin[-3:] == before[-3:]
+        rest = iter(before)
+        assert all(token in rest for token in thin)  # in their order
+    assert np.mean([len(net.thinned(b, rng)) for b in net.befores]) < np.mean([len(b) for b in net.befores])
+    assert net.befores == MllmSrec(**SMALL).net(split.train, texts, notes(), None, None).befores
 
 
 def test_profile_and_pictures_go_with_it(tmp_path: Path) -> None:
