@@ -178,15 +178,17 @@ def epoch(part: split.Split, rounds: int, store: str) -> dict[str, float]:
     assert abs(losses[0] / losses[1] - 1) < 1e-5, f"losses before training differ: {losses}"
 
     command = [sys.executable, "-W", "ignore", __file__, "--store", store, "--worker"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     workers = {
-        kind: subprocess.Popen([*command, kind], stderr=subprocess.DEVNULL, **pipes)  # type: ignore[call-overload]
+        kind: subprocess.Popen([*command, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         for kind in KINDS
     }
 
     def seconds(kind: str) -> float:
-        workers[kind].stdin.write("one\n")
-        return float(workers[kind].stdout.readline())
+        there, back = workers[kind].stdin, workers[kind].stdout
+        assert there is not None
+        assert back is not None
+        there.write("one\n")
+        return float(back.readline())
 
     for kind in KINDS:
         seconds(kind)  # warms up

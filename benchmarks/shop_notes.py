@@ -31,6 +31,7 @@ from scipy import stats
 
 from penchant import encode, enrich, shop, split
 from penchant.among import Candidates
+from penchant.data import Ids
 from penchant.enrich.comprehension import Comprehension
 from penchant.model import Model
 from penchant.models.dmesr import Dmesr
@@ -40,7 +41,7 @@ from penchant.models.sasrec import Sasrec
 from penchant.notes import Note, Notes
 from penchant.ranking import Task, evaluate
 from penchant.store import Store
-from penchant.texts import Texts
+from penchant.texts import Provenance, Texts
 from penchant.training import Training
 
 ARMS = {
@@ -66,8 +67,15 @@ class Shuffled(Notes):
     """Notes on histories whose order was lost."""
 
     def __init__(self, of: Comprehension) -> None:
-        self.of = of
-        self.items, self.source, self.counts = of.items, of.source, of.counts
+        self.of, self.counts = of, of.counts
+
+    @property
+    def items(self) -> Ids:
+        return self.of.items
+
+    @property
+    def source(self) -> Provenance:
+        return self.of.source
 
     @property
     def hash(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from penchant.encode.weights import Weights
 from penchant.model import Model
 from penchant.recipe import Recipe
 from penchant.seeds import Prepared
+from penchant.told import parts
 
 __all__ = ["code", "of"]
 
@@ -23,14 +23,9 @@ lm/template lm/tiny lm/tokens lm/tuned lm/wording training"""
 def code(model: Model) -> str:
     """Hash of the code that decides a run's numbers: a run is not continued with other code than it was begun with."""
     here = Path(__file__).parent
-    files = (here / f"{name}.py" for name in [*DECIDES.split(), *_files(model)])
+    names = [*DECIDES.split(), *(f"models/{part.name}" for part in parts(model))]
+    files = (here / f"{name}.py" for name in names)
     return digest(*(file.read_bytes() for file in files if file.exists()))
-
-
-def _files(model: Model) -> list[str]:
-    """Of a model and of the models that it holds."""
-    held = (getattr(model, f.name) for f in fields(model))  # type: ignore[arg-type]
-    return [f"models/{model.name}", *(name for part in held if isinstance(part, Model) for name in _files(part))]
 
 
 def of(recipe: Recipe, ready: Prepared) -> str:
@@ -57,7 +52,6 @@ def _without(table: dict[str, Any]) -> dict[str, Any]:
 
 def _bases(model: Model) -> list[str]:
     """What lies in the folders of the language models that are trained further: other weights are another run."""
-    folder = Path(str(getattr(model, "base", ""))).expanduser()
-    own = [Weights(folder.name, folder).revision] if str(folder) != "." and folder.is_dir() else []
-    held = (getattr(model, f.name) for f in fields(model))  # type: ignore[arg-type]
-    return own + [revision for part in held if isinstance(part, Model) for revision in _bases(part)]
+    named = (getattr(part, "base", None) for part in parts(model))
+    folders = (Path(base).expanduser() for base in named if base)
+    return [Weights(folder.name, folder).revision for folder in folders if folder.is_dir()]

@@ -17,7 +17,7 @@ from penchant.data import Ids, Queries
 from penchant.encode.weights import find
 from penchant.enrich.comprehension import Comprehension
 from penchant.errors import BadModel
-from penchant.lm.chat import EXTRA, loading
+from penchant.lm.chat import EXTRA
 from penchant.lm.sharing import apart
 from penchant.lm.tiny import Tiny
 from penchant.lm.tuned import Lora, Tuned
@@ -63,7 +63,8 @@ class Base:
     def open(
         self, system: str, texts: Iterable[str], files: Mapping[str, bytes] | None = None
     ) -> tuple[Tuned, dict[str, bytes]]:
-        """The model, and its files where it was made here. files: those of one that was made before."""
+        """The model, and its files but for the weights where it was made here. files: those of one that was made before; its weights are
+        drawn anew, for whoever kept them to put in place."""
         if not self.small:
             there = Path(self.spec).expanduser().is_dir() or "/" not in self.spec
             folder = self.spec if there else find(self.spec, ("tiny",), EXTRA).folder
@@ -73,13 +74,10 @@ class Base:
             if files is None:
                 self.tiny.write(folder, texts, self.seed)
             else:
-                for file, raw in files.items():
-                    (folder / Path(file).name).write_bytes(raw)
+                self.tiny.again(folder, files)
             tuned = Tuned(folder, system, None, self.seed, self.recompute)
-            tuned.parts  # noqa: B018 (what is read of the folder is read before it goes)
-            if tuned.sees:
-                tuned.chat.processor  # noqa: B018
-            kept = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+            tuned.settle()
+            kept = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.suffix != ".safetensors"}
         return _quick(tuned), kept
 
 
@@ -192,7 +190,6 @@ class Judge(Ranker):
             "steps": self.steps,
             "items": self.things.ids.keys,
             "things": self.things.values,
-            "files": list(self.files),
         }
         for name in ("notes", "profile"):
             reader = getattr(self.readers, name)
@@ -202,12 +199,7 @@ class Judge(Ranker):
                 facts[f"{name}_known"] = reader.answers()
         found = {"facts": coded(facts)}
         found |= {f"own/{name}": p.detach().float().cpu().numpy() for name, p in self.tuned.own.items()}
-        weights = {n for n in self.files if n.endswith(".safetensors")}  # all of them are trained, and among `own`
-        found |= {
-            f"file/{n}": np.frombuffer(raw, np.uint8)
-            for n, raw in self.files.items()
-            if n not in weights or not self.tuned.own
-        }
+        found |= {f"file/{name}": np.frombuffer(raw, np.uint8) for name, raw in self.files.items()}
         if self.looks is not None:
             assert self.seen is not None
             found |= {"looks": self.looks, "seen": self.seen}
@@ -221,16 +213,13 @@ class Judge(Ranker):
         base = Base(facts["spec"], Tiny(**facts["tiny"]), lora, facts["seed"])
         things = Texts(Ids("item", tuple(facts["items"])), tuple(facts["things"]), Provenance("kept"))
         wording = Wording(**facts["wording"])
-        files = {name: arrays[f"file/{name}"].tobytes() for name in facts["files"] if f"file/{name}" in arrays}
-        if base.small:  # weights are made anew and then replaced by those that were trained
-            tuned = _remade(base, wording, files)
-        else:
-            tuned, _ = base.open(wording.system, ())
-            if tuned.local.revision != facts["revision"]:
-                raise BadModel(
-                    f"this model was fine-tuned on {base.spec} as it was then (revision {facts['revision']}), and the folder holds another "
-                    f"model now (revision {tuned.local.revision}). Put the old weights back, or fit again:  penchant run RECIPE.toml"
-                )
+        files = {name.removeprefix("file/"): v.tobytes() for name, v in arrays.items() if name.startswith("file/")}
+        tuned, _ = base.open(wording.system, (), files or None)
+        if not base.small and tuned.local.revision != facts["revision"]:
+            raise BadModel(
+                f"this model was fine-tuned on {base.spec} as it was then (revision {facts['revision']}), and the folder holds another "
+                f"model now (revision {tuned.local.revision}). Put the old weights back, or fit again:  penchant run RECIPE.toml"
+            )
         with torch.no_grad():
             for name, p in tuned.own.items():
                 kept = arrays.get(f"own/{name}")
@@ -253,15 +242,3 @@ def _quick(tuned: Tuned) -> Tuned:
     if tuned.device.type == "cpu":
         quicken(tuned.decoder)
     return tuned
-
-
-def _remade(base: Base, wording: Wording, files: Mapping[str, bytes]) -> Tuned:
-    """A base that was made here, from its tokenizer and settings."""
-    with tempfile.TemporaryDirectory() as name, loading("tiny"):
-        from transformers import AutoConfig, LlavaForConditionalGeneration
-
-        folder = Path(name)
-        for file, raw in files.items():
-            (folder / Path(file).name).write_bytes(raw)
-        LlavaForConditionalGeneration(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
-        return base.open(wording.system, (), {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()})[0]

@@ -103,13 +103,12 @@ class JudgingNet(nn.Module):
         self.base = Base(model.base, tiny, lora, seed, model.recompute)
         self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
         self.things = summary
-        opened = (
-            None if small else self.base.open(self.wording.system, ())
-        )  # what is wrong with it shows before anything is asked
+        # What is wrong with a folder shows before anything is asked; a tiny one is made of what was answered.
+        opened = None if small else self.base.open(self.wording.system, ())
         user, end = moments(train, model.pairs // 2, self.base.seed)
         if not len(user):
             raise BadTable(
-                f"{model.name} learns what was chosen next, and in train nobody chose twice. Hold out less, or use:  [model]  "
+                f"{model.name} learns what was chosen next from what was not, and in train nobody chose twice, or everybody all there is. Hold out less, or use:  [model]  "
                 'name = "popular"'
             )
         order = train.order()
@@ -185,8 +184,9 @@ class JudgingNet(nn.Module):
             self._fits(parts[0][0].nbytes * len(self.pixels), len(self.pixels))
         return np.concatenate(parts)
 
-    def to(self, device: Any) -> JudgingNet:  # type: ignore[override]
-        self.tuned.model.to(device)
+    def _apply(self, fn: Any, recurse: bool = True) -> JudgingNet:
+        """Moves go to the whole model, of which what is trained here is a part."""
+        self.tuned.model._apply(fn, recurse)
         return self
 
     def train(self, mode: bool = True) -> JudgingNet:
@@ -196,10 +196,9 @@ class JudgingNet(nn.Module):
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows | Shared, ...]]:
         """Each moment once, with what was chosen then and with something that was not; about equally long ones together."""
         drawn = self.negatives.negatives(self.user.astype(np.int64), rng)
-        live = np.flatnonzero(drawn >= 0)
         item = np.stack([self.target, drawn], axis=1)  # (P, 2)
         size = np.array([len(b) for b in self.befores])
-        mixed = live[rng.permutation(len(live))]
+        mixed = rng.permutation(len(size))
         step = max(1, batch_size // 2)
         for start in range(0, len(mixed), step * 16):
             part = mixed[start : start + step * 16]
@@ -239,14 +238,15 @@ class JudgingNet(nn.Module):
         return loss(self.tuned, rows) if isinstance(rows, Shared) else self.tuned.loss(rows)
 
     def finish(self) -> Judge:
-        return self._judge()
+        """The judge of the weights as they are; made anew only where it holds what they made of pictures."""
+        return self.judge if self.images is None or self.base.lora is not None else self._judge()
 
 
 def moments(train: Interactions, most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Whose next choice is asked about, and how many choices come before it: at least one. One of everybody's at random, then another,
     and so on, as many as are wanted: notes at moments far apart differ, so that no person is learned by heart. (P,), (P,) int64"""
     n = np.bincount(train.user, minlength=len(train.users))
-    left = n < len(train.items)  # of others there is nothing to say no to
+    left = n < len(np.unique(train.item))  # of others there is nothing to say no to
     user = np.repeat(np.arange(len(n)), np.maximum(n - 1, 0) * left)
     end = 1 + np.arange(len(user)) - np.searchsorted(user, user)
     mixed = np.random.default_rng(seed).random(len(user))

@@ -45,10 +45,18 @@ class Note:
 class Notes(ABC):
     """Writes notes on histories. It is given histories and nothing else, so what comes after them cannot be in a note."""
 
-    items: Ids
-    source: Provenance
     counts: Mapping[str, float]
     """What was asked: calls, cached, tokens_in, tokens_out, usd."""
+
+    @property
+    @abstractmethod
+    def items(self) -> Ids:
+        """Whose rows histories hold."""
+
+    @property
+    @abstractmethod
+    def source(self) -> Provenance:
+        """Where they come from, and which interactions what is shown in them has seen."""
 
     @abstractmethod
     def read(self, histories: Sequence[np.ndarray], users: Sequence[str | None]) -> list[tuple[Note, ...]]:

@@ -160,7 +160,6 @@ class SequenceNet(nn.Module, ABC):
         inner = ("ids", "projections.", "contents.", "more.")
         net = {n: plain(v) for n, v in self.state_dict().items() if not n.startswith(inner)}
         net["length"], net["heads"] = np.array(self.model.length), np.array(self.model.heads)
-
         told = {n: plain(w) for n, w in zip(self.names, self.projections.parameters(), strict=True)}
         return self.scorer(plain(self.items()), net, Spoken(told) if told else None)
 

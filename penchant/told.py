@@ -23,7 +23,7 @@ from penchant.report import LmCost
 from penchant.store import Store
 from penchant.texts import Texts
 
-__all__ = ["describe", "kinds", "make_told", "origin", "present", "reference_of", "with_notes"]
+__all__ = ["describe", "kinds", "make_told", "origin", "parts", "present", "reference_of", "with_notes"]
 
 
 def kinds(recipe: Recipe) -> dict[str, str]:

@@ -23,7 +23,17 @@ from penchant.catalog import Catalog, Pictures, open_picture
 from penchant.data import Ids, Interactions, Queries
 from penchant.enrich import prompts
 from penchant.enrich.comprehension import Comprehension
-from penchant.errors import BadInput, BadModel, BadSetting, BadTable, Leak, Misaligned, MissingInput, TooLarge
+from penchant.errors import (
+    BadInput,
+    BadModel,
+    BadSetting,
+    BadTable,
+    Leak,
+    Misaligned,
+    MissingFile,
+    MissingInput,
+    TooLarge,
+)
 from penchant.judge import Judge
 from penchant.judging import JudgingNet, moments
 from penchant.lm import Request
@@ -150,20 +160,21 @@ def test_the_tokens_of_yes_and_no_are_those_that_follow_the_prompt(tuned: Tuned)
 def test_the_loss_is_of_the_answer_alone(tuned: Tuned) -> None:
     before, after = asked(tuned)
     pairs = [(before[0], after[0]), (before[1], after[2])]
+    made: list[int] = []
+    hook = tuned.head.register_forward_hook(lambda module, args, out: made.append(len(out)))
     for whole in (False, True):
         rows = tuned.rows(pairs, [True, False], whole)
         assert ((rows.label >= 0).sum(1) >= 1).all()
-        logits: list[torch.Tensor] = []
-        hook = tuned.head.register_forward_hook(lambda module, args, out: logits.append(out.retain_grad() or out))  # noqa: B023
+        made.clear()
         loss = tuned.loss(rows)
-        hook.remove()
         told = int((rows.label[:, 1:] >= 0).sum())
-        assert logits[0].shape[0] == told  # of no other place is there a logit, so none has a gradient
+        assert made == [told]  # of no other place is there a logit, so none has a gradient
         full = tuned.model(input_ids=rows.ids, attention_mask=rows.mask).logits[:, :-1].float()
         nats = torch.nn.functional.cross_entropy(
             full.transpose(1, 2), rows.label[:, 1:], ignore_index=-100, reduction="sum"
         )
         assert float(loss.detach()) == pytest.approx(float(nats) / (told if whole else 2), rel=1e-4)
+    hook.remove()
 
 
 def test_what_is_made_again_for_the_gradient_is_the_same(folders: Path) -> None:
@@ -336,21 +347,20 @@ def histories(net: JudgingNet) -> list[np.ndarray]:
 
 
 def test_a_target_is_in_no_prompt_of_its_pair() -> None:
-    """Canary: with one person whose last choice has a word of its own, no question about her history shows that word."""
+    """Canary: each thing has a word of its own, and no question about a history shows that of what is asked about."""
     ids = Ids("item", tuple(f"i{n}" for n in range(8)))
     texts = Texts(ids, tuple(f"TTL{n:02d}Q thing" for n in range(8)), Provenance("drawn"))
-    users = Ids("user", ("u",))
-    train = Interactions(users, ids, np.zeros(5, int), np.arange(5), position=np.arange(5))
+    users = Ids("user", ("u", "w"))
+    train = Interactions(users, ids, np.array([0] * 5 + [1] * 3), np.arange(8), position=np.arange(8))
     lm = Toy()
     read = Comprehension(prompts.read("preference_step"), lm, "toy", texts, window=3, step=3)
-    net = MllmSrec(**{**SMALL, "pairs": 8}).net(train, texts, read, None, None)
-    assert sorted(net.target.tolist()) == [1, 2, 3, 4]
+    net = MllmSrec(**{**SMALL, "pairs": 12}).net(train, texts, read, None, None)
+    assert sorted(net.target.tolist()) == [1, 2, 3, 4, 6, 7]
     for history, target in zip(histories(net), net.target.tolist(), strict=True):
         ((own, _),) = net.readers.read([history.astype(np.int64)], [None])
         assert f"TTL{target:02d}Q" not in "".join(note.text for note in own)
-    assert not any(
-        "TTL04Q" in request.user for request in lm.heard
-    )  # her last choice is asked about, and read by nobody
+    # Last choices are asked about, and read by nobody.
+    assert not any(last in request.user for request in lm.heard for last in ("TTL04Q", "TTL07Q"))
 
 
 def test_moments_are_everybodys_and_never_before_a_first_choice() -> None:
@@ -570,7 +580,6 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     rec.save(tmp_path / "model")
     again = saved.read(tmp_path / "model")
     assert np.abs(again.score(again.known) - rec.score(rec.known)).max() < 1e-5
-    assert again.recommend(["u1"], 5) == pytest.approx(rec.recommend(["u1"], 5)) or True
     assert [r.items for r in again.recommend(["u1", "u2"], 5)] == [r.items for r in rec.recommend(["u1", "u2"], 5)]
     assert again.similar(["i0"], 3)[0].items == rec.similar(["i0"], 3)[0].items
 
@@ -589,7 +598,7 @@ def test_of_a_base_that_is_a_folder_adapters_alone_are_kept(folders: Path, tmp_p
     with pytest.raises(BadModel, match=r"revision .*another model now.*Put the old weights back"):
         saved.read(tmp_path / "model")
     shutil.rmtree(base)
-    with pytest.raises(Exception, match="no folder"):
+    with pytest.raises(MissingFile, match="no folder"):
         saved.read(tmp_path / "model")
 
 
@@ -622,7 +631,7 @@ def test_a_blend_is_what_it_says() -> None:
             mixed = (1 - weight) * (a - a.mean()) / a.std() + weight * (c - c.mean()) / c.std()
             assert np.argsort(-found[b])[:6].tolist() == [left[i] for i in np.argsort(-mixed)]
             rest = [i for i in range(20) if i not in left]
-            assert np.array_equal(np.argsort(found[b][rest]), np.argsort(own[b][rest])) or not weight
+            assert np.array_equal(np.argsort(found[b][rest]), np.argsort(own[b][rest]))
             assert found[b][left].min() > found[b][rest].max()
 
 
@@ -682,7 +691,7 @@ def mistakes() -> Iterator[tuple[str, Any, dict[str, Any], type[Exception], str]
         "below 1:  dropout = 0.1",
     )
     yield "no pairs", MllmSrec(**{**SMALL, "pairs": 1}), {"summary": world()[1]}, BadSetting, "pairs = 1"
-    yield "no folder", MllmSrec(base="nowhere"), {"summary": world()[1]}, Exception, "no folder nowhere"
+    yield "no folder", MllmSrec(base="nowhere"), {"summary": world()[1]}, MissingFile, "no folder nowhere"
 
 
 @pytest.mark.parametrize("case", list(mistakes()), ids=lambda case: case[0])
@@ -711,7 +720,7 @@ def test_a_weight_that_nothing_can_choose_has_to_be_said() -> None:
 def test_where_nobody_chose_twice_it_says_so() -> None:
     split, texts, _ = world()
     once = split.train.take(np.unique(split.train.user, return_index=True)[1])
-    with pytest.raises(BadTable, match=r"nobody chose twice.*popular"):
+    with pytest.raises(BadTable, match=r"nobody chose twice, or everybody.*popular"):
         MllmSrec(**SMALL).fit(once, None, replace(TRAINING, epochs=1), summary=texts)
 
 

@@ -57,7 +57,6 @@ class Comprehension(Notes):
     store: Store | None = None
     report: Callable[[int, int], None] | None = None
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
     told: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +86,7 @@ class Comprehension(Notes):
         return {"prompt": self.prompt.name, "lm": models.shown(self.spec), "context": self.lm.context, **plain}
 
     @property
-    def items(self) -> Ids:  # type: ignore[override]
+    def items(self) -> Ids:
         return self.lines.ids
 
     @cached_property
@@ -105,7 +104,7 @@ class Comprehension(Notes):
         return digest(*map(str, told), self.lines.hash)
 
     @property
-    def source(self) -> Provenance:  # type: ignore[override]
+    def source(self) -> Provenance:
         made_by = f"enrich:{self.prompt.name}@{self.prompt.print[:12]}/{self.lm.name}@{self.lm.revision}"
         return Provenance(made_by, (self.lines.hash,), self.lines.source.interactions)
 

@@ -6,7 +6,7 @@ patches stand among the words. It shows the whole way of a large one on two core
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -107,4 +107,14 @@ class Tiny:
                 vision_feature_select_strategy="default",
                 num_additional_image_tokens=1,
             ).save_pretrained(folder)
+        return folder
+
+    def again(self, folder: Path, files: Mapping[str, bytes]) -> Path:
+        """A folder with these files of one that was made before, and with weights drawn anew."""
+        with loading("tiny"):
+            from transformers import AutoConfig, LlavaForConditionalGeneration
+
+            for name, raw in files.items():
+                (folder / Path(name).name).write_bytes(raw)
+            LlavaForConditionalGeneration(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
         return folder

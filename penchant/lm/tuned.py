@@ -102,6 +102,12 @@ class Tuned:
             )
             inject_adapter_in_model(config, self.decoder)
 
+    def settle(self) -> None:
+        """Reads what is still to be read of the folder, which may go afterwards."""
+        _ = self.parts
+        if self.sees:
+            _ = self.chat.processor
+
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
