@@ -12,6 +12,8 @@ to 1e-4, or it says so and ends.
 
 from __future__ import annotations
 
+from penchant import machine  # isort: skip  (before torch: it sets how threads wait)
+
 import argparse
 import json
 import statistics
@@ -23,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from penchant import machine
 from penchant.judge import Base
 from penchant.lm.sharing import apart, padded
 from penchant.lm.tiny import Tiny

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,10 +28,11 @@ out = Console(width=None if sys.stdout.isatty() else 100)
 
 
 class Bars:
-    """Draws a run's stages as bars; without a terminal, one line a stage; without a voice, nothing."""
+    """Draws a run's stages as bars; without a terminal, one line a stage and one a minute; without a voice, nothing."""
 
-    def __init__(self, drawn: rich_progress.Progress | None, quiet: bool) -> None:
-        self.drawn, self.quiet = drawn, quiet
+    def __init__(self, drawn: rich_progress.Progress | None, quiet: bool, every: float = 60.0) -> None:
+        self.drawn, self.quiet, self.every = drawn, quiet, every
+        self.spoke = time.monotonic()
         self.task: rich_progress.TaskID | None = None
 
     def stage(self, name: str, total: int | None = None) -> None:
@@ -38,11 +40,17 @@ class Bars:
             self.close()
             self.task = self.drawn.add_task(plain(name), total=total, note="")
         elif not self.quiet:
-            print(f"penchant: {visible(name)}", file=sys.stderr, flush=True)
+            self.say(name)
 
     def step(self, done: int, total: int | None = None, note: str = "") -> None:
         if self.drawn is not None and self.task is not None:
             self.drawn.update(self.task, completed=done, total=total, note=plain(note))
+        elif self.drawn is None and not self.quiet and time.monotonic() - self.spoke >= self.every:
+            self.say(", ".join(part for part in (f"{done:,}" + (f" of {total:,}" if total else ""), note) if part))
+
+    def say(self, text: str) -> None:
+        print(f"penchant: {visible(text)}", file=sys.stderr, flush=True)
+        self.spoke = time.monotonic()
 
     def close(self) -> None:
         """The current stage is over, whatever it had announced."""
