@@ -18,9 +18,7 @@ from penchant.lm.tuned import Tuned
 __all__ = ["Shared", "apart", "loss"]
 
 MOST = 2**17  # tokens read at once
-NEAR = (
-    2**22
-)  # numbers of one state of all tokens read at once, on a CPU: 16 MB stay near to it, 32 MB take twice as long
+NEAR = 2**22  # on a CPU, numbers of one state of all of them: 16 MB stay near to it, 32 MB take twice as long
 Tokens = list[int]
 
 
