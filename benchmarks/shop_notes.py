@@ -31,7 +31,7 @@ from scipy import stats
 
 from penchant import encode, enrich, shop, split
 from penchant.among import Candidates
-from penchant.data import Ids
+from penchant.data import Ids, Interactions
 from penchant.enrich.comprehension import Comprehension
 from penchant.model import Model
 from penchant.models.dmesr import Dmesr
@@ -49,6 +49,7 @@ ARMS = {
     "msr": ("windows", "direct", "none"),
     "dmesr": ("dmesr", "no cross", "no alignment", "sasrec"),
 }
+THING = "words"
 TINY: dict[str, Any] = {
     "dim": 64,
     "layers": 2,
@@ -95,22 +96,23 @@ def inputs(made: shop.Shop, store: Store) -> dict[str, Any]:
     return {"catalog": catalog, "summary": summary, "words": catalog.texts()}
 
 
-def notes(prompt: str, lines: Texts, window: int = 5, step: int = 3) -> Comprehension:
-    return Comprehension.open({"prompt": prompt, "lm": "extractive", "window": window, "step": step, "most": 24}, lines)
+def notes(prompt: str, lines: Texts, train: Interactions, window: int = 5, step: int = 3) -> Comprehension:
+    facts = {"prompt": prompt, "lm": "extractive", "window": window, "step": step, "most": 24}
+    return Comprehension.open(facts, lines, remarks=train)
 
 
-def language_model(kind: str, arm: str, given: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+def language_model(kind: str, arm: str, given: dict[str, Any], train: Interactions) -> tuple[Model, dict[str, Any]]:
     """The model of an arm and its inputs."""
     lines = given["words"] if arm == "words" else given["summary"]
-    found: dict[str, Any] = {"summary": lines}
+    found: dict[str, Any] = {"summary": given[THING] if arm != "words" else given["words"]}
     if arm != "words":
         found["picture"] = given["catalog"].pictures
     size = (5, 3) if kind == "srec" else (3, 3)
     if arm != "none":
-        own = notes("user_preference" if arm == "direct" else "preference_step", lines, *size)
+        own = notes("said_preference" if arm == "direct" else "said_step", lines, train, *size)
         found["notes"] = Shuffled(own) if arm == "shuffled" else own
         if kind == "srec":
-            found["profile"] = notes("user_profile", lines)
+            found["profile"] = notes("user_profile", lines, train)
     return (MllmSrec if kind == "srec" else MllmMsr)(**TINY), found
 
 
@@ -134,7 +136,7 @@ def measured(kind: str, arm: str, number: int, store: Store) -> dict[str, list[f
     made = shop.make(seed=number, shoppers=600, products=200, choices=24, drift=1.0)
     part = split.leave_last_out(made.dataset.interactions)
     given = inputs(made, store)
-    model, own = sequential(arm, given, store) if kind == "dmesr" else language_model(kind, arm, given)
+    model, own = sequential(arm, given, store) if kind == "dmesr" else language_model(kind, arm, given, part.train)
     training = NEXT if kind == "dmesr" else TRAINING
     rec = model.fit(part.train, part.valid, training, **own)
     task = Task(at=(10,), metrics=("ndcg@10", "recall@10")) if kind == "dmesr" else FEW

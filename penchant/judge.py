@@ -16,6 +16,7 @@ from scipy.special import expit
 from penchant.data import Ids, Queries
 from penchant.encode.weights import find
 from penchant.enrich.comprehension import Comprehension
+from penchant.enrich.remarks import Remarks
 from penchant.errors import BadModel
 from penchant.lm.chat import EXTRA
 from penchant.lm.sharing import apart
@@ -160,7 +161,8 @@ class Judge(Ranker):
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         """What the score loses when one choice is left out of the history."""
         without = [np.delete(history, place) for place in range(len(history))]
-        queries = Queries.of(np.full(len(history) + 1, -1), [history, *without])
+        whose = user if self.remembers else -1
+        queries = Queries.of(np.full(len(history) + 1, whose), [history, *without])
         found = self.rate(queries, np.full((len(queries), 1), item))[:, 0]
         return found[0] - found[1:]
 
@@ -175,6 +177,11 @@ class Judge(Ranker):
 
     def likeness(self, items: np.ndarray) -> np.ndarray:
         return self.item[items] @ self.item.T
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what people said of their choices is read, too: then it matters whose a history is."""
+        return any(getattr(one, "remarks", None) is not None for one in (self.readers.notes, self.readers.profile))
 
     # ---- kept
 
@@ -197,6 +204,9 @@ class Judge(Ranker):
             if reader is not None:
                 facts[f"{name}_lines"] = reader.lines.values
                 facts[f"{name}_known"] = reader.answers()
+                facts[f"{name}_said"] = None if reader.remarks is None else reader.remarks.plain()
+        if self.remembers:
+            facts["users"] = None if self.users is None else self.users.keys
         found = {"facts": coded(facts)}
         found |= {f"own/{name}": p.detach().float().cpu().numpy() for name, p in self.tuned.own.items()}
         found |= {f"file/{name}": np.frombuffer(raw, np.uint8) for name, raw in self.files.items()}
@@ -232,10 +242,13 @@ class Judge(Ranker):
         for name in ("notes", "profile"):
             if facts[name] is not None:
                 lines = Texts(things.ids, tuple(facts[f"{name}_lines"]), Provenance("kept"))
-                readers[name] = Comprehension.open(facts[name], lines)
+                said = facts.get(f"{name}_said")
+                remarks = None if said is None else Remarks.again(said)
+                readers[name] = Comprehension.open(facts[name], lines, remarks=remarks)
                 readers[name].remember(facts[f"{name}_known"])
         looks = (arrays.get("looks"), arrays.get("seen"))
-        return cls(tuned, base, wording, things, Readers(**readers), facts["steps"], *looks, files)
+        users = Ids("user", tuple(facts["users"])) if facts.get("users") else None
+        return cls(tuned, base, wording, things, Readers(**readers), facts["steps"], *looks, files, users)
 
 
 def _quick(tuned: Tuned) -> Tuned:

@@ -80,7 +80,7 @@ def make_told(
     facts |= {"step": spec.window} if spec.window is not None and spec.step is None else {}
     rows = dict(zip(lines.ids.keys, lines.values, strict=True))
     aligned = Texts(data.items, tuple(rows.get(key) for key in data.items.keys), lines.source)
-    reader = Comprehension.open(facts, aligned, store, **asking(spec))
+    reader = Comprehension.open(facts, aligned, store, train, **asking(spec))
     return replace(reader, report=report)
 
 

@@ -28,6 +28,8 @@ PROMISED = (
     "item_motives",
     "preference_step",
     "user_profile",
+    "said_step",
+    "said_preference",
 )
 REPLIES = [getattr(replies, name) for name in replies.__all__ if name not in ("Answer", "Part", "Aspect", "Attribute")]
 
@@ -65,7 +67,7 @@ def test_every_question_is_closed_json_and_asks_for_the_category(name: str) -> N
 
 def test_what_people_did_or_wrote_is_declared_by_every_prompt_that_shows_it() -> None:
     personal = {name for name in prompts.names() if prompts.read(name).personal}
-    assert personal == {name for name in prompts.names() if name.startswith(("user_", "review_"))} | {
+    assert personal == {name for name in prompts.names() if name.startswith(("user_", "review_", "said_"))} | {
         "item_motives",
         "preference_step",
     }

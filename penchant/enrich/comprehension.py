@@ -4,7 +4,8 @@
     notes = reader.read([np.array([4, 17, 9])], ["u1"])
 
 h_1 = LM(W_1), h_k = LM(W_k, h_{k-1}): MLLM-SRec's temporal-aware comprehension, and with windows of 3 moved by 3 MLLM-MSR's
-recurrence. A prompt without {earlier}, such as user_preference, reads the whole history at once.
+recurrence. A prompt without {earlier}, such as user_preference, reads the whole history at once. One with {choices}, such as
+said_step, reads beside each choice what was said of it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import numpy as np
 
 from penchant import lm as models
 from penchant.calls import Mention
-from penchant.data import Ids, digest
+from penchant.data import Ids, Interactions, digest
 from penchant.enrich import prompt as prompts
 from penchant.enrich.checks import room
 from penchant.enrich.material import Question
 from penchant.enrich.prompt import Prompt
+from penchant.enrich.remarks import Remarks
 from penchant.enrich.runner import Answered, ask
 from penchant.errors import BadSetting, MissingInput
 from penchant.lm import LanguageModel, tokens
@@ -42,7 +44,7 @@ class Comprehension(Notes):
 
     lines: what is shown of each item. window, step: choices of a window, and by how many it moves; where a prompt reads a
     history at once they have no meaning. most: of a longer history only the newest are read, beginning at a whole multiple of
-    half of that, so that most windows stay as they are when a choice is added. store: keeps every answer; without one, and of
+    half of that, so that most windows stay as they are when a choice is added. remarks: ratings and reviews, each shown beside its choice alone; of strangers there are none. store: keeps every answer; without one, and of
     strangers, answers are kept in this process alone. report: told how many questions have been answered, of a number that is not known beforehand (0).
     """
 
@@ -54,6 +56,7 @@ class Comprehension(Notes):
     step: int = 3
     most: int = 60
     category: str = ""
+    remarks: Remarks | None = None
     store: Store | None = None
     report: Callable[[int, int], None] | None = None
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -73,13 +76,24 @@ class Comprehension(Notes):
         self.lm = self.lm.reading(text for text in self.lines.values if text)
 
     @staticmethod
-    def open(facts: Mapping[str, Any], lines: Texts, store: Store | None = None, **settings: Any) -> Comprehension:
-        """facts: as `facts` gives them. settings: those of `lm.open`. Raises BadSetting, UnknownKey, MissingInput."""
+    def open(
+        facts: Mapping[str, Any],
+        lines: Texts,
+        store: Store | None = None,
+        remarks: Remarks | Interactions | None = None,
+        **settings: Any,
+    ) -> Comprehension:
+        """facts: as `facts` gives them. remarks: or the choices that they came with, such as a split's train part. settings: those of
+        `lm.open`. Raises BadSetting, UnknownKey, MissingInput."""
         rest = dict(facts)
         settings = {"context": rest["context"], **settings} if "context" in rest else settings
         rest.pop("context", None)
         prompt, spec = prompts.read(rest.pop("prompt")), rest.pop("lm")
-        return Comprehension(prompt, models.open(spec, store, **settings), spec, lines, store=store, **rest)
+        if isinstance(remarks, Interactions):
+            remarks = Remarks.of(remarks, lines.ids, prompt)
+        return Comprehension(
+            prompt, models.open(spec, store, **settings), spec, lines, remarks=remarks, store=store, **rest
+        )
 
     def facts(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("window", "step", "most", "category")}
@@ -101,7 +115,7 @@ class Comprehension(Notes):
             self.category,
             self.space,
         )
-        return digest(*map(str, told), self.lines.hash)
+        return digest(*map(str, told), self.lines.hash, "" if self.remarks is None else self.remarks.hash)
 
     @property
     def source(self) -> Provenance:
@@ -122,7 +136,8 @@ class Comprehension(Notes):
                 if step < len(spans[n]):
                     begin, end = spans[n][step]
                     before = found[n][-1].text if found[n] else ""
-                    asked.setdefault((before, history[begin:end].tobytes()), []).append(n)
+                    part = self.named(history[begin:end], users[n])
+                    asked.setdefault((before, part), []).append(n)
             first = {key: rows[0] for key, rows in asked.items()}
             told = self.answered({k: (histories[n][slice(*spans[n][step])], users[n]) for k, n in first.items()})
             for key, rows in asked.items():
@@ -131,6 +146,21 @@ class Comprehension(Notes):
                     if text is not None:
                         found[n].append(Note(*spans[n][step], text, reason))
         return [tuple(notes) for notes in found]
+
+    def named(self, rows: np.ndarray, user: str | None) -> bytes:
+        """Equal where the same is shown."""
+        own = self.beside(rows, user)
+        return rows.tobytes() + (
+            digest(*(part for pairs in own for pair in pairs for part in pair)).encode() if any(own) else b""
+        )
+
+    def beside(self, rows: np.ndarray, user: str | None) -> list[tuple[tuple[str, str], ...]]:
+        """What was said of each of these choices."""
+        if self.remarks is None:
+            return [()] * len(rows)
+        most = self.prompt.limits.review_tokens
+        found = [self.remarks.beside(user, row) for row in rows.tolist()]
+        return [tuple((name, tokens.cut(said, min(most, self.each))[0]) for name, said in one) for one in found]
 
     def spans(self, count: int) -> list[tuple[int, int]]:
         """The windows of a history of so many choices."""
@@ -205,7 +235,8 @@ class Comprehension(Notes):
             rows, user = asked[key]
             name = "items" if "items" in self.prompt.blocks else "choices"
             field = "" if name == "items" else "item"
-            blocks = [Block(name, tuple(((field, self.shown[row]),) for row in rows if self.shown[row]))]
+            said = zip(rows.tolist(), self.beside(rows, user), strict=True)
+            blocks = [Block(name, tuple(((field, self.shown[row]), *own) for row, own in said if self.shown[row]))]
             if key[0]:
                 blocks.append(Block("earlier", ((("", tokens.cut(clean(key[0]), self.space // 3)[0]),),)))
             shows = tuple(Mention("item", self.items.keys[row]) for row in rows)
@@ -217,9 +248,13 @@ class Comprehension(Notes):
         return room(self.prompt, self.lm)
 
     @cached_property
+    def each(self) -> int:
+        """Tokens for each text about a choice."""
+        texts = (self.window if self.recurrent else self.most) * (1 if self.remarks is None else 2)
+        return self.space // (2 * texts) or 1
+
+    @cached_property
     def shown(self) -> list[str]:
         """One line for each item, "" for one without any text."""
-        most = min(
-            self.prompt.limits.item_tokens, self.space // (2 * (self.window if self.recurrent else self.most)) or 1
-        )
+        most = min(self.prompt.limits.item_tokens, self.each)
         return [tokens.cut(clean(text), most)[0] if text else "" for text in self.lines.values]

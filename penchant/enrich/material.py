@@ -103,7 +103,7 @@ class Material:
         return self._users() if self.prompt.of == "user" else self._reviews()
 
     def steps(self) -> list[list[tuple[int, np.ndarray, int]]]:
-        """For a recurrent prompt: for each step, (user, catalogue rows of the block, older choices left out) of those who
+        """For a recurrent prompt: for each step, (user, train rows of the block, older choices left out) of those who
         have one. Items without text are passed over; what is left out is told with the first step."""
         size = self.limits.block
         found: list[list[tuple[int, np.ndarray, int]]] = []
@@ -113,7 +113,12 @@ class Material:
             late = -left % size if left else 0
             shown, step = rows[late:], 0
             for start in range(0, len(shown), size):
-                block = [r for r in self._catalog_rows(shown[start : start + size]) if self.lines.items[r]]
+                part = shown[start : start + size]
+                block = [
+                    n
+                    for n, r in zip(part, self.histories.catalog_rows(part), strict=True)
+                    if r >= 0 and self.lines.items[r]
+                ]
                 if block:
                     if step == len(found):
                         found.append([])
@@ -123,11 +128,13 @@ class Material:
 
     def step(self, user: int, rows: np.ndarray, earlier: str, left_out: int = 0) -> Question:
         """One step of a recurrent prompt: a block of items, and what was written before it."""
-        blocks = [Block("items", tuple((("", self.lines.items[r]),) for r in rows))]
+        at, said = self.histories.catalog_rows(rows), "choices" in self.prompt.blocks
+        entries = (self._choice(row, item, said) for row, item in zip(rows.tolist(), at.tolist(), strict=True))
+        blocks = [Block("choices" if said else "items", tuple(entries))]
         if earlier:
             blocks.append(Block("earlier", ((("", self._short(earlier)),),)))
-        cut = int(self.lines.item_cuts[rows].sum())
-        return Question(user, self._user(user, True), self._shown(rows), tuple(blocks), cut=cut, left_out=left_out)
+        cut = int(self.lines.item_cuts[at].sum())
+        return Question(user, self._user(user, True), self._shown(at), tuple(blocks), cut=cut, left_out=left_out)
 
     # ---- one question a row
 
@@ -197,18 +204,25 @@ class Material:
         rows, at = rows[there], at[there]
         if not len(rows):
             return None
-        value = self.train.value if rated and "ratings" in self.prompt.sees else None
-        entries: list[Entry] = []
-        for row, item in zip(rows, at, strict=True):
-            line = self.lines.titles[item] if rated else self.lines.items[item]
-            fields = (("item" if rated else "", line),)
-            entries.append(fields if value is None else (*fields, ("rating", self._rating(int(row)))))
+        entries = [self._choice(row, item, rated) for row, item in zip(rows.tolist(), at.tolist(), strict=True)]
         kept = self._fit(entries)
         at = at[len(at) - kept :]
         block = Block("choices" if rated else "items", tuple(entries[len(entries) - kept :]))
-        cut = 0 if rated else int(self.lines.item_cuts[at].sum())
+        cut = 0 if rated and "item text" not in self.prompt.sees else int(self.lines.item_cuts[at].sum())
         left += len(there) - kept
         return Question(user, self._user(user, True), self._shown(at), (block,), (), cut, left)
+
+    def _choice(self, row: int, item: int, rated: bool) -> Entry:
+        """A train row: the item's text, or beside a rating and a review its title, where the prompt reads no more of it."""
+        if not rated:
+            return (("", self.lines.items[item]),)
+        sees = self.prompt.sees
+        fields = [("item", self.lines.items[item] if "item text" in sees else self.lines.titles[item])]
+        if self.train.value is not None and "ratings" in sees:
+            fields.append(("rating", self._rating(row)))
+        if "train reviews" in sees and row in self.lines.reviews:
+            fields.append(("review", self.lines.reviews[row]))
+        return tuple(fields)
 
     def _reviews(self) -> Iterator[Question]:
         for place, row in enumerate(self.reviewed.tolist()):

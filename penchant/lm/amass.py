@@ -139,10 +139,10 @@ def _entry(fields: dict[str, str]) -> Said:
     rating = view_of(fields.get("rating", ""))
     item = fields.get("item", "")
     if "review" in fields:
-        return said_of(fields["review"], item, rating)
+        return said_of(fields["review"], title_of(item), rating)
     if fields.keys() & {"praised", "criticised", "need"}:
         return _earlier(fields, item, rating)
-    return said_of(item, item, rating, plain=True)
+    return said_of(item, title_of(item), rating, plain=True)
 
 
 def _earlier(fields: dict[str, str], item: str, rating: int) -> Said:

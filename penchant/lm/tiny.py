@@ -82,7 +82,7 @@ class Tiny:
                 num_attention_heads=self.heads,
                 num_key_value_heads=self.heads,
                 max_position_embeddings=self.context,
-                attention_dropout=0.1,
+                attention_dropout=0.0,
                 initializer_range=self.dim**-0.5,  # the usual .02 is of widths in the thousands
                 tie_word_embeddings=True,
                 **marks,

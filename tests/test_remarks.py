@@ -1,0 +1,180 @@
+"""What people said of their choices, read with them: beside its own choice, never before it, and of nobody else."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_lm import MARK, Toy
+
+from penchant import shop
+from penchant.data import Ids, Interactions
+from penchant.enrich import prompts
+from penchant.enrich.comprehension import Comprehension
+from penchant.enrich.remarks import Remarks
+from penchant.lm import Request
+from penchant.lm.fence import clean
+from penchant.models.mllm_srec import MllmSrec
+from penchant.saved import read, write
+from penchant.split import leave_last_out
+from penchant.texts import Provenance, Texts
+from penchant.training import Training
+
+USERS, ITEMS, EACH = 6, 24, 8
+PROMPTS = ("said_step", "said_preference")
+
+
+def log(rated: bool = True) -> Interactions:
+    """Everybody chose eight things, rated them n/5 and wrote REV<user>x<item>Q of all but every third."""
+    users, items = Ids("user", tuple(f"u{n}" for n in range(USERS))), Ids("item", tuple(f"i{n}" for n in range(ITEMS)))
+    rng = np.random.default_rng(3)
+    user = np.repeat(np.arange(USERS), EACH)
+    item = np.concatenate([rng.permutation(ITEMS)[:EACH] for _ in range(USERS)])
+    place = np.tile(np.arange(EACH), USERS)
+    review = tuple(
+        None if p % 3 == 2 else f"REV{u:02d}x{i:02d}Q it did what I needed"
+        for u, i, p in zip(user, item, place, strict=True)
+    )
+    value = (1 + (user + item) % 5).astype(np.float32) if rated else None
+    return Interactions(users, items, user, item, position=place, value=value, review=review)
+
+
+def lines() -> Texts:
+    ids = Ids("item", tuple(f"i{n}" for n in range(ITEMS)))
+    return Texts(ids, tuple(f"TTL{n:02d}Q a thing" for n in range(ITEMS)), Provenance("drawn"))
+
+
+def reader(lm: Any, prompt: str = "said_step", of: Interactions | None = None) -> Comprehension:
+    made = prompts.read(prompt)
+    return Comprehension(made, lm, "toy", lines(), remarks=Remarks.of(of or log(), lines().ids, made))
+
+
+def histories(of: Interactions) -> list[np.ndarray]:
+    return [of.item[of.user == n].astype(np.int64) for n in range(USERS)]
+
+
+def shown(request: Request) -> set[str]:
+    return set(MARK.findall(request.user))
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_remark_is_shown_with_its_choice_and_no_other_is(prompt: str) -> None:
+    train = log()
+    for user, history in enumerate(histories(train)):
+        for end in range(1, EACH + 1):
+            lm = Toy()
+            reader(lm, prompt).read([history[:end]], [f"u{user}"])
+            told = set().union(*map(shown, lm.heard))
+            wrote = {f"REV{user:02d}x{i:02d}Q" for p, i in enumerate(history[:end]) if p % 3 != 2}
+            assert {mark for mark in told if mark.startswith("REV")} == wrote
+
+
+def test_a_rating_stands_in_the_scale_of_the_data() -> None:
+    lm, train = Toy(), log()
+    history = histories(train)[2][:3]
+    reader(lm, "said_preference").read([history], ["u2"])
+    for item in history.tolist():
+        assert f"TTL{item:02d}Q a thing\n   rating: {1 + (2 + item) % 5}/5" in lm.heard[0].user
+
+
+def test_of_a_stranger_nothing_is_said() -> None:
+    lm = Toy()
+    reader(lm).read([np.arange(6)], [None])
+    assert not any(mark.startswith("REV") for request in lm.heard for mark in shown(request))
+
+
+def test_two_who_chose_alike_and_wrote_otherwise_are_two_questions() -> None:
+    train = log()
+    same = replace(train, item=np.tile(train.item[:EACH], USERS))
+    lm = Toy()
+    notes = reader(lm, of=same).read(histories(same), [f"u{n}" for n in range(USERS)])
+    assert len({own[-1].text for own in notes}) == USERS
+
+
+@pytest.mark.parametrize("prompt", ["preference_step", "user_preference"])
+def test_other_prompts_read_no_remarks(prompt: str) -> None:
+    lm = Toy()
+    train = log()
+    Comprehension(
+        prompts.read(prompt), lm, "toy", lines(), remarks=Remarks.of(train, lines().ids, prompts.read(prompt))
+    ).read(histories(train), [f"u{n}" for n in range(USERS)])
+    assert not any(mark.startswith("REV") for request in lm.heard for mark in shown(request))
+
+
+def test_a_profile_reads_ratings_and_no_reviews() -> None:
+    lm, train = Toy(), log()
+    reader(lm, "user_profile").read(histories(train), [f"u{n}" for n in range(USERS)])
+    assert all("rating: " in request.user for request in lm.heard)
+    assert not any(mark.startswith("REV") for request in lm.heard for mark in shown(request))
+
+
+@given(st.data())
+def test_kept_and_read_again_it_says_the_same(data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, 12))
+    pairs = list(itertools.product(range(4), range(5)))
+    chosen = data.draw(st.lists(st.sampled_from(pairs), min_size=size, max_size=size, unique=True))
+    user, item = np.array([p[0] for p in chosen], np.int64), np.array([p[1] for p in chosen], np.int64)
+    texts = data.draw(st.lists(st.one_of(st.none(), st.text(max_size=8)), min_size=size, max_size=size))
+    value = np.array(data.draw(st.lists(st.integers(1, 5), min_size=size, max_size=size)), np.float32)
+    users = Ids("user", ("a", "b", "c", "d"))
+    first = Remarks(users, user, item, value if data.draw(st.booleans()) else None, texts)
+    again = Remarks.again(first.plain())
+    for name, row in itertools.product((*users.keys, "nobody", None), range(5)):
+        assert again.beside(name, row) == first.beside(name, row)
+    for (u, i), text in zip(chosen, texts, strict=True):
+        said = dict(first.beside(users.keys[u], i))
+        assert said.get("review", "") == clean(text or "")
+        assert ("rating" in said) == (first.value is not None)
+
+
+def test_other_remarks_are_other_notes() -> None:
+    train = log()
+    assert train.review is not None
+    other = replace(train, review=("REV99x99Q something else", *train.review[1:]))
+    assert reader(Toy()).hash != reader(Toy(), of=other).hash
+    assert reader(Toy()).hash == reader(Toy(), of=log()).hash
+
+
+def test_a_wish_that_was_written_down_is_read_by_rule_and_a_new_one_takes_over() -> None:
+    """Notes by rule, carried forward: after a change of motives the new ones stand first."""
+    said = {
+        "gifts": "The perfect birthday present, my sister beamed when she unwrapped it.",
+        "durability": "Sturdy, built to last, it survived two moves without a scratch.",
+    }
+    wrote = [said["gifts"]] * 10 + [said["durability"]] * 8
+    users, items = Ids("user", ("u",)), Ids("item", tuple(f"i{n}" for n in range(18)))
+    train = Interactions(
+        users, items, np.zeros(18, np.int64), np.arange(18), position=np.arange(18), review=tuple(wrote)
+    )
+    texts = Texts(items, tuple(f"Thing {n}. A plain thing." for n in range(18)), Provenance("drawn"))
+    facts = {"prompt": "said_step", "lm": "extractive", "window": 5, "step": 3, "most": 24}
+    (notes,) = Comprehension.open(facts, texts, remarks=train).read([np.arange(18)], ["u"])
+    assert [notes[n].text.lower().startswith(first) for n, first in ((0, "gifts"), (-1, "durability"))] == [True, True]
+
+
+@pytest.mark.long
+def test_a_model_that_read_remarks_is_kept_with_them(tmp_path: Any) -> None:
+    made = shop.make(seed=3, shoppers=40, products=40, choices=8, pictures=False)
+    part = leave_last_out(made.dataset.interactions)
+    texts = made.dataset.catalog.texts()
+    facts = {"prompt": "said_step", "lm": "extractive", "window": 3, "step": 2}
+    notes = Comprehension.open(facts, texts, remarks=part.train)
+    assert notes.remarks is not None
+    model = MllmSrec(dim=16, layers=1, words=400, item_tokens=12, pairs=60)
+    training = Training(
+        epochs=1, batch_size=24, learning_rate=1e-3, validate_every=1, select="auc", among=6, device="cpu"
+    )
+    rec = model.fit(part.train, part.valid, training, summary=texts, notes=notes)
+    write(rec, tmp_path / "model")
+    again = read(tmp_path / "model")
+    queries = part.queries("valid", ("train",))
+    candidates = np.tile(np.arange(10), (len(queries), 1))
+    mine, kept = rec.scorer.rate(queries, candidates), again.scorer.rate(queries, candidates)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(kept, mine, atol=1e-5)
+    anybody = replace(queries, users=np.full_like(queries.users, -1))
+    assert not np.allclose(again.scorer.rate(anybody, candidates), mine, atol=1e-5)  # type: ignore[attr-defined]
