@@ -58,7 +58,7 @@ SMALL: dict[str, Any] = {"dim": 32, "layers": 2, "words": 400, "item_tokens": 12
 TRAINING = Training(epochs=16, batch_size=24, learning_rate=5e-3, validate_every=4, select="auc", among=6, device="cpu")
 SYSTEM = "You decide."
 WORDS = ("alpine", "boats", "cooking", "dancing")
-FOLDERS = ("llama", "vicuna", "bare", "gpt2", "llava", "qwen2.5")
+FOLDERS = ("llama", "vicuna", "bare", "gpt2", "gemma", "llava", "qwen2.5")
 
 
 # --- a world in which what somebody likes can be read --------------------------------------------------------------------
@@ -113,6 +113,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.llama(path / "vicuna", tiny.metaspace(tiny.VICUNA))
     tiny.llama(path / "bare", tiny.byte_level(), seed=3)  # without a chat template
     tiny.gpt2(path / "gpt2", context=256)
+    tiny.gemma(path / "gemma", tiny.byte_level(tiny.CHATML))
     tiny.llava(path / "llava")
     tiny.qwen(path / "qwen2", "2")
     tiny.qwen(path / "qwen2.5", "2.5")

@@ -92,6 +92,15 @@ def libraries_own(path: Path, text: str, most: int, **arrays: Any) -> tuple[str,
     return tokenizer.decode(new, skip_special_tokens=True).strip(), made.logits[0][0].double().numpy()
 
 
+def test_who_asks_the_same_folder_gets_the_same_model_until_it_changes(tmp_path: Path) -> None:
+    folder = tiny_models.llama(tmp_path / "m", tiny_models.byte_level())
+    spec = f"local:{folder}"
+    first, second = open_lm(spec), open_lm(spec)
+    assert first is second  # weights in memory once for all inputs of a recipe
+    tiny_models.llama(folder, tiny_models.byte_level(), seed=9)
+    assert open_lm(spec) is not first
+
+
 # What is written
 
 

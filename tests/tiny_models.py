@@ -141,6 +141,19 @@ def llama(folder: Path, tokenizer: Any, context: int = 512, seed: int = 0) -> Pa
     return folder
 
 
+def gemma(folder: Path, tokenizer: Any, context: int = 512) -> Path:
+    """A Gemma 2 that keeps its logits near zero."""
+    import torch
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {"head_dim": 16, "num_key_value_heads": 2, "initializer_range": 0.4, "sliding_window": 4096}
+    torch.manual_seed(5)
+    config = Gemma2Config(**(_text(tokenizer, context) | sizes), final_logit_softcapping=2.0)
+    Gemma2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def gpt2(folder: Path, context: int = 64) -> Path:
     """Of the old kind: places learnt by heart, one weight for reading and writing, one mark for everything."""
     import torch

@@ -157,9 +157,9 @@ def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageMode
 
         return from_store(store, rest)
     if head == "local" and rest:
-        from penchant.lm.local import open_local
+        from penchant.lm.local import shared_local
 
-        return open_local(rest)
+        return shared_local(rest)
     if (head == "openai" and rest) or head in ("http", "https"):
         from penchant.lm.endpoint import open_endpoint
 

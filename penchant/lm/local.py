@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -26,12 +27,13 @@ from penchant.lm.chat import EXTRA, Chat, Prompt, loading
 from penchant.lm.wire import Heard, repaired
 from penchant.lm.writer import Said, Writer
 
-__all__ = ["Local", "open_local"]
+__all__ = ["Local", "open_local", "shared_local"]
 
 LAYOUT = "1"  # counts up with every change of how questions are written down for a model, or answers chosen
 TAKEN = {"cpu": 32, "cuda": 128}  # requests taken at once, to be put into batches by length
 # Tokens in one batch, answers included: what the model remembers of each is 0.1 to 0.5 MB for 7 thousand million weights.
 TOKENS = {"cpu": 8_192, "cuda": 32_768}
+_open: WeakValueDictionary[tuple[object, ...], Local] = WeakValueDictionary()
 WRITERS = ("CausalLM", "LMHead", "ConditionalGeneration")  # in the names of classes that write text
 
 
@@ -49,6 +51,18 @@ def open_local(folder: str) -> Local:
     if importlib.util.find_spec("transformers") is None:
         raise MissingExtra(f"language model {folder}", EXTRA)
     return Local(Weights(path.resolve().name, path))
+
+
+def shared_local(folder: str) -> Local:
+    """As `open_local`; who asks the same folder, unchanged, while another still holds it, gets the same model: weights are in memory once.
+    For asking alone, not for training."""
+    path = Path(folder).expanduser()
+    files = sorted(path.rglob("*")) if path.is_dir() else []
+    key = (str(path.resolve()), *((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()))
+    found = _open.get(key)
+    if found is None:
+        found = _open[key] = open_local(folder)
+    return found
 
 
 @dataclass(frozen=True)

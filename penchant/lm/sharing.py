@@ -81,7 +81,9 @@ def loss(tuned: Tuned, batch: Shared) -> torch.Tensor:
             use_cache=True,
         ).last_hidden_state
         told = batch.label[:, 1:] >= 0  # state t tells token t + 1
-        nats = F.cross_entropy(tuned.head(h[:, :-1][told]).float(), batch.label[:, 1:][told], reduction="sum")
+        nats = F.cross_entropy(
+            tuned.capped(tuned.head(h[:, :-1][told])).float(), batch.label[:, 1:][told], reduction="sum"
+        )
     return nats / len(batch.after)
 
 

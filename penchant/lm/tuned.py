@@ -201,7 +201,13 @@ class Tuned:
         yes, no = (answer[0] for answer in self.parts.answers)
         z = F.linear(h.float(), self.head.weight[[yes, no]].float())
         bias = getattr(self.head, "bias", None)
-        return z[:, 0] - z[:, 1] + (0 if bias is None else (bias[yes] - bias[no]).float())
+        z = self.capped(z if bias is None else z + bias[[yes, no]].float())
+        return z[:, 0] - z[:, 1]
+
+    def capped(self, z: torch.Tensor) -> torch.Tensor:
+        """Logits as the model means them: Gemma 2 keeps them between -30 and 30."""
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return z if cap is None else cap * torch.tanh(z / cap)
 
     # ---- training
 
@@ -215,7 +221,7 @@ class Tuned:
                 inputs_embeds=x, attention_mask=rows.mask, position_ids=place, use_cache=False
             ).last_hidden_state
             told = rows.label[:, 1:] >= 0  # state t tells token t + 1
-            z = self.head(h[:, :-1][told])
+            z = self.capped(self.head(h[:, :-1][told]))
             nats = F.cross_entropy(z.float(), rows.label[:, 1:][told], reduction="none")
             return nats.sum() / (len(nats) if rows.whole else len(told))
 
