@@ -18,6 +18,7 @@ from penchant.encode.weights import find
 from penchant.enrich.comprehension import Comprehension
 from penchant.enrich.remarks import Remarks
 from penchant.errors import BadModel
+from penchant.lm.amass import title_of
 from penchant.lm.chat import EXTRA
 from penchant.lm.sharing import apart
 from penchant.lm.tiny import Tiny
@@ -89,7 +90,8 @@ class Judge(Ranker):
     things: what is said of each item. readers: write of a history what is known of a person. steps: whether how they came about is
     shown, too. looks: (I, n, d) float16, what was made of each item's picture; seen: (I,) bool, which items have one.
     item: (I, d), what an item's words are to the model, for likeness. files: of a base that was made here.
-    users: ids of the rows of training, so that answers are kept under the names of those they are about.
+    users: ids of the rows of training, so that answers are kept under the names of those they are about. lately: of so many of the
+    newest choices the title is shown, too.
     """
 
     tuned: Tuned
@@ -102,6 +104,7 @@ class Judge(Ranker):
     seen: np.ndarray | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     users: Ids | None = None
+    lately: int = 0
     kind: ClassVar[str] = "judge"
 
     @property
@@ -120,16 +123,25 @@ class Judge(Ranker):
     def longest(self) -> int:
         return max(map(len, self.afters))
 
-    def said(self, read: tuple[tuple[Note, ...], str]) -> str:
+    @cached_property
+    def titles(self) -> list[str]:
+        """What stands before the first stop of each item's words."""
+        return [title_of(text or "") for text in self.things.values]
+
+    def newest(self, history: np.ndarray) -> tuple[str, ...]:
+        """Titles of the newest choices, the newest last."""
+        return tuple(self.titles[row] for row in history[max(len(history) - self.lately, 0) :].tolist())
+
+    def said(self, read: tuple[tuple[Note, ...], str], history: np.ndarray) -> str:
         """What is said of a person of whom this was read."""
         notes, profile = read
         steps = [note.reason for note in notes] if self.steps else []
-        return self.wording.person(profile, notes[-1].text if notes else "", steps)
+        return self.wording.person(profile, notes[-1].text if notes else "", steps, self.newest(history))
 
     def befores(self, queries: Queries) -> list[list[int]]:
         """Tokens of what is shared by all that is asked about each query's person."""
         read = self.readers.read(queries.history, self.names(queries))
-        persons = self.tuned.many([self.said(one) for one in read])
+        persons = self.tuned.many([self.said(*both) for both in zip(read, queries.history, strict=True)])
         return [self.tuned.before(person, self.longest, self.opening) for person in persons]
 
     @cached_property
@@ -156,7 +168,7 @@ class Judge(Ranker):
     def heard(self, queries: Queries, item: int) -> Heard:
         ((notes, profile),) = self.readers.read(queries.history, self.names(queries))
         z = float(self.rate(queries, np.array([[item]]))[0, 0])
-        return Heard(float(expit(z)), notes, profile, len(queries.history_items))
+        return Heard(float(expit(z)), notes, profile, len(queries.history_items), self.newest(queries.history[0]))
 
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         """What the score loses when one choice is left out of the history."""
@@ -195,6 +207,7 @@ class Judge(Ranker):
             "revision": "" if self.base.small else self.tuned.local.revision,
             "wording": asdict(self.wording),
             "steps": self.steps,
+            "lately": self.lately,
             "items": self.things.ids.keys,
             "things": self.things.values,
         }
@@ -248,7 +261,8 @@ class Judge(Ranker):
                 readers[name].remember(facts[f"{name}_known"])
         looks = (arrays.get("looks"), arrays.get("seen"))
         users = Ids("user", tuple(facts["users"])) if facts.get("users") else None
-        return cls(tuned, base, wording, things, Readers(**readers), facts["steps"], *looks, files, users)
+        lately = facts.get("lately", 0)
+        return cls(tuned, base, wording, things, Readers(**readers), facts["steps"], *looks, files, users, lately)
 
 
 def _quick(tuned: Tuned) -> Tuned:

@@ -43,7 +43,7 @@ class Judging(Model):
     folder of transformers or a name on the Hugging Face Hub, a causal model, a LLaVA 1.5, a Qwen2-VL or Qwen2.5-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
-    steps: how the notes came about is shown, too. pictures: the thing's picture is shown, where there is one and the model sees.
+    steps: how the notes came about is shown, too. lately: so many of the newest choices are named, too, by their titles. pictures: the thing's picture is shown, where there is one and the model sees.
     word_dropout: share of the tokens said of a person that are left out, drawn anew each time, so that nobody is learned by heart;
     for tiny. decay: AdamW's, of all trained weights.
     item_tokens: of what is said of a thing. accumulate: parts that a batch is read in, one after the other. recompute:
@@ -57,6 +57,7 @@ class Judging(Model):
     pairs: int = 20_000
     whole: bool = False
     steps: bool = False
+    lately: int = 0
     pictures: bool = True
     item_tokens: int = 80
     accumulate: int = field(default=1, repr=False)  # how it is computed is no part of what a checkpoint belongs to
@@ -66,7 +67,14 @@ class Judging(Model):
     words: int = 6000
     word_dropout: float = 0.0
     decay: float = 0.0
-    least: ClassVar[dict[str, float]] = {"pairs": 2, "item_tokens": 1, "accumulate": 1, "words": 300, "layers": 1}
+    least: ClassVar[dict[str, float]] = {
+        "pairs": 2,
+        "item_tokens": 1,
+        "lately": 0,
+        "accumulate": 1,
+        "words": 300,
+        "layers": 1,
+    }
 
     def net(
         self, train: Interactions, summary: Texts, notes: Notes | None, profile: Notes | None, picture: Pictures | None
@@ -123,7 +131,7 @@ class JudgingNet(nn.Module):
         self.images, self.pixels = self._images(picture)
         self.seen: np.ndarray | None = None
         self.judge = self._judge()
-        persons = self.tuned.many([self.judge.said(one) for one in read])
+        persons = self.tuned.many([self.judge.said(*both) for both in zip(read, histories, strict=True)])
         self.befores = [self.tuned.before(person, self.judge.longest, self.judge.opening) for person in persons]
         self.negatives = Pairs(train, chosen=True)
         self.own = nn.ParameterList(self.tuned.own.values())
@@ -172,6 +180,7 @@ class JudgingNet(nn.Module):
             seen,
             self.files,
             whose,
+            self.model.lately,
         )
 
     @torch.no_grad()

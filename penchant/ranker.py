@@ -23,13 +23,14 @@ class Heard:
     """What a language model had read of somebody when it was asked about a thing, and its answer.
 
     probability: of yes, p(yes) / (p(yes) + p(no)). notes: after each window of the history, in its order; the last is what it was
-    shown. profile: a text of its own, "" without one. of: choices of the history.
+    shown. profile: a text of its own, "" without one. of: choices of the history. lately: titles of the newest that it was shown.
     """
 
     probability: float
     notes: tuple[Note, ...]
     profile: str
     of: int
+    lately: tuple[str, ...] = ()
 
 
 LATELY = 64  # blocks of queries whose ratings are kept

@@ -116,6 +116,9 @@ def explain(
 def _heard(heard: Heard) -> str:
     """The answer, what it rests on, and the window that was written after."""
     said = f"Asked whether you would choose it next, the language model says yes with a probability of {heard.probability:.0%}."
+    if heard.lately:
+        titles = ", ".join(f"“{one}”" for one in heard.lately[-3:])
+        said += f" It knew your newest {len(heard.lately)} choices by name, the last of them {titles}."
     if not heard.notes:
         return said
     last = heard.notes[-1]

@@ -324,7 +324,7 @@ def test_a_training_pair_knows_nothing_from_its_target_on() -> None:
             item[last] = (item[last] + 4) % 32
         lm = Toy()
         log = replace(train, item=item)
-        net = MllmSrec(**SMALL).net(log, texts, notes(lm), None, None)
+        net = MllmSrec(**SMALL, lately=2).net(log, texts, notes(lm), None, None)
         nets.append((net, lm))
     (a, heard_a), (b, heard_b) = nets
     end = [len(h) for h in histories(a)]
@@ -332,7 +332,12 @@ def test_a_training_pair_knows_nothing_from_its_target_on() -> None:
     assert early
     assert len(early) < len(end)
     said = [
-        [net.judge.said(one) for one in net.readers.read([histories(net)[n] for n in early], [None] * len(early))]
+        [
+            net.judge.said(one, histories(net)[n])
+            for n, one in zip(
+                early, net.readers.read([histories(net)[n] for n in early], [None] * len(early)), strict=True
+            )
+        ]
         for net in (a, b)
     ]
     assert said[0] == said[1]
@@ -355,11 +360,13 @@ def test_a_target_is_in_no_prompt_of_its_pair() -> None:
     train = Interactions(users, ids, np.array([0] * 5 + [1] * 3), np.arange(8), position=np.arange(8))
     lm = Toy()
     read = Comprehension(prompts.read("preference_step"), lm, "toy", texts, window=3, step=3)
-    net = MllmSrec(**{**SMALL, "pairs": 12}).net(train, texts, read, None, None)
+    net = MllmSrec(**{**SMALL, "pairs": 12, "lately": 2}).net(train, texts, read, None, None)
     assert sorted(net.target.tolist()) == [1, 2, 3, 4, 6, 7]
     for history, target in zip(histories(net), net.target.tolist(), strict=True):
-        ((own, _),) = net.readers.read([history.astype(np.int64)], [None])
-        assert f"TTL{target:02d}Q" not in "".join(note.text for note in own)
+        (both,) = net.readers.read([history.astype(np.int64)], [None])
+        said = net.judge.said(both, history)
+        assert f"TTL{target:02d}Q" not in said + "".join(note.text for note in both[0])
+        assert all(f"TTL{row:02d}Q" in said.split("Lately: ")[1] for row in history[-2:])
     # Last choices are asked about, and read by nobody.
     assert not any(last in request.user for request in lm.heard for last in ("TTL04Q", "TTL07Q"))
 
@@ -613,6 +620,26 @@ def test_a_reason_says_what_had_been_read() -> None:
     assert why.heard.notes[-1].text in why.sentence
     z = rec.score(rec.ask(["u1"]))[0, 5]
     assert why.heard.probability == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-4)
+
+
+def test_titles_of_the_newest_choices_are_read_told_and_kept(tmp_path: Path) -> None:
+    split, texts, catalog = world()
+    rec = MllmSrec(**SMALL, lately=2).fit(
+        split.train, split.valid, replace(TRAINING, epochs=1), summary=texts, notes=notes()
+    )
+    why = reason_of(rec, "u1", "i4", catalog)
+    assert why.heard is not None
+    known = split.known(("train", "valid"))
+    row = known.users.rows_by_key["u1"]
+    order = np.argsort(known.position[known.user == row])  # type: ignore[index]
+    newest = known.item[known.user == row][order][-2:]
+    assert why.heard.lately == tuple(texts.values[i] for i in newest)
+    assert all(f"“{title}”" in why.sentence for title in why.heard.lately)
+    saved.write(rec, tmp_path / "model")
+    again = saved.read(tmp_path / "model")
+    assert isinstance(again.scorer, Judge)
+    assert again.scorer.lately == 2
+    assert again.scorer.newest(newest) == why.heard.lately
 
 
 # --- in another's order --------------------------------------------------------------------------------------------------

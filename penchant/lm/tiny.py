@@ -17,7 +17,7 @@ from penchant.lm.chat import loading
 __all__ = ["Tiny"]
 
 UNKNOWN, BEGIN, END, PAD, PICTURE = "<unk>", "<s>", "</s>", "<pad>", "<image>"
-FRAME = " Yes No Yes No\nProfile: \nNotes: \nSteps: \nThing: "
+FRAME = " Yes No Yes No\nProfile: \nNotes: \nSteps: \nLately: \nThing: "
 """Words of our own around the texts; they are read so often that each is a token, whatever else there is."""
 OFTEN = 20_000
 

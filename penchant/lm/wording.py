@@ -46,14 +46,19 @@ class Wording:
         """What stands before every person, and is never cut."""
         return "" if self.bare else f"{FIRST.format(self.number)}\n\n"
 
-    def person(self, profile: str, notes: str, steps: Sequence[str] = ()) -> str:
-        """The shared part, after `opening`. steps: how the notes came about, oldest first; notes stand last, so that of too long a
-        part they are cut last."""
-        said = {"profile": [profile], "steps": list(steps), "notes": [notes]}
+    def person(self, profile: str, notes: str, steps: Sequence[str] = (), lately: Sequence[str] = ()) -> str:
+        """The shared part, after `opening`. steps: how the notes came about, oldest first. lately: titles of the newest choices, the
+        newest last. What stands last is cut last of too long a part."""
+        said = {"profile": [profile], "steps": list(steps), "notes": [notes], "lately": list(lately)}
         lines = {name: [line for line in map(clean, part) if line] for name, part in said.items()}
         if self.bare:
             return (
-                "".join(f"{name.capitalize()}: {' '.join(part)}\n" for name, part in lines.items() if part) + "Thing: "
+                "".join(
+                    f"{name.capitalize()}: {(', ' if name == 'lately' else ' ').join(part)}\n"
+                    for name, part in lines.items()
+                    if part
+                )
+                + "Thing: "
             )
         told = [self.fenced(name, part) for name, part in lines.items() if part]
         return "\n\n".join([*told, f"<data-{self.number} thing>\n"])
