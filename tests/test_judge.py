@@ -629,10 +629,10 @@ def test_titles_of_the_newest_choices_are_read_told_and_kept(tmp_path: Path) -> 
     )
     why = reason_of(rec, "u1", "i4", catalog)
     assert why.heard is not None
-    known = split.known(("train", "valid"))
-    row = known.users.rows_by_key["u1"]
-    order = np.argsort(known.position[known.user == row])  # type: ignore[index]
-    newest = known.item[known.user == row][order][-2:]
+    train = split.train
+    row = train.users.rows_by_key["u1"]
+    order = np.argsort(train.position[train.user == row])  # type: ignore[index]
+    newest = train.item[train.user == row][order][-2:]
     assert why.heard.lately == tuple(texts.values[i] for i in newest)
     assert all(f"“{title}”" in why.sentence for title in why.heard.lately)
     saved.write(rec, tmp_path / "model")
