@@ -625,7 +625,7 @@ def test_a_reason_says_what_had_been_read() -> None:
 def test_titles_of_the_newest_choices_are_read_told_and_kept(tmp_path: Path) -> None:
     split, texts, catalog = world()
     rec = MllmSrec(**SMALL, lately=2).fit(
-        split.train, split.valid, replace(TRAINING, epochs=1), summary=texts, notes=notes()
+        split.train, split.valid, replace(TRAINING, epochs=1), summary=texts, notes=extractive()
     )
     why = reason_of(rec, "u1", "i4", catalog)
     assert why.heard is not None
