@@ -33,7 +33,7 @@ from scipy import stats
 
 from penchant import encode, enrich, shop, split
 from penchant.among import Candidates
-from penchant.data import Ids, Interactions
+from penchant.data import Ids, Interactions, digest
 from penchant.enrich.comprehension import Comprehension
 from penchant.model import Model
 from penchant.models.dmesr import Dmesr
@@ -72,6 +72,7 @@ WORLD: dict[str, Any] = {
 }
 SPARSE = WORLD | {"products": 400, "choices": 10}
 FEW = Task(at=(5,), candidates=Candidates(21), metrics=("auc", "ndcg@5"))
+SETTINGS = digest(repr((TINY, WORLD, SPARSE, TRAINING, NEXT)))[:8]  # with others, nothing counts as done
 
 
 class Shuffled(Notes):
@@ -170,7 +171,7 @@ def main() -> None:
     for number in asked.shops:
         for kind in asked.only:
             for arm in ARMS[kind]:
-                key = f"{kind} {arm} {number}"
+                key = f"{kind} {arm} {number} {SETTINGS}"
                 if key not in done:
                     done[key] = measured(kind, arm, number, Store(Path(asked.store)))
                     asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -183,9 +184,9 @@ def main() -> None:
         for arm in ARMS[kind]:
             first = ARMS[kind][0]
             row: dict[str, Any] = {"model": kind, "arm": arm}
-            for name in done[f"{kind} {arm} {asked.shops[0]}"]:
-                own = [done[f"{kind} {first} {n}"][name] for n in asked.shops]
-                other = [done[f"{kind} {arm} {n}"][name] for n in asked.shops]
+            for name in done[f"{kind} {arm} {asked.shops[0]} {SETTINGS}"]:
+                own = [done[f"{kind} {first} {n} {SETTINGS}"][name] for n in asked.shops]
+                other = [done[f"{kind} {arm} {n} {SETTINGS}"][name] for n in asked.shops]
                 row[name] = round(float(np.mean([np.mean(v) for v in other])), 4)
                 if arm != first:
                     row[f"above, {name}"] = int(sum(np.mean(a) > np.mean(b) for a, b in zip(own, other, strict=True)))

@@ -76,7 +76,9 @@ def checked(name: str, value: Input, train: Interactions) -> Input:
     exception is what a leaky run has admitted, see leaky.py."""
     if isinstance(value, Pictures):
         return _in_rows(value, train.items)
-    seen = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
+    seen: tuple[str | None, ...] = value.interactions if isinstance(value, Graph) else (value.source.interactions,)
+    if isinstance(value, Notes):
+        seen = (*seen, value.remarked)
     for origin in seen:
         let = isinstance(value, Features) and is_admitted(value.source, train)
         if origin not in (None, train.hash, train.grown_from) and not let:

@@ -20,6 +20,7 @@ from penchant.enrich.remarks import Remarks
 from penchant.errors import BadModel
 from penchant.lm.amass import title_of
 from penchant.lm.chat import EXTRA
+from penchant.lm.fence import clean
 from penchant.lm.sharing import apart
 from penchant.lm.tiny import Tiny
 from penchant.lm.tuned import Lora, Tuned
@@ -125,12 +126,13 @@ class Judge(Ranker):
 
     @cached_property
     def titles(self) -> list[str]:
-        """What stands before the first stop of each item's words."""
-        return [title_of(text or "") for text in self.things.values]
+        """What stands before the first stop of what is said of each item."""
+        return [title_of(clean(text or "")) for text in self.things.values]
 
     def newest(self, history: np.ndarray) -> tuple[str, ...]:
         """Titles of the newest choices, the newest last."""
-        return tuple(self.titles[row] for row in history[max(len(history) - self.lately, 0) :].tolist())
+        named = (self.titles[row] for row in history[max(len(history) - self.lately, 0) :].tolist())
+        return tuple(title for title in named if title)
 
     def said(self, read: tuple[tuple[Note, ...], str], history: np.ndarray) -> str:
         """What is said of a person of whom this was read."""
@@ -173,8 +175,7 @@ class Judge(Ranker):
     def carried(self, user: int, history: np.ndarray, item: int) -> np.ndarray:
         """What the score loses when one choice is left out of the history."""
         without = [np.delete(history, place) for place in range(len(history))]
-        whose = user if self.remembers else -1
-        queries = Queries.of(np.full(len(history) + 1, whose), [history, *without])
+        queries = Queries.of(np.full(len(history) + 1, -1), [history, *without])
         found = self.rate(queries, np.full((len(queries), 1), item))[:, 0]
         return found[0] - found[1:]
 
@@ -217,7 +218,9 @@ class Judge(Ranker):
             if reader is not None:
                 facts[f"{name}_lines"] = reader.lines.values
                 facts[f"{name}_known"] = reader.answers()
-                facts[f"{name}_said"] = None if reader.remarks is None else reader.remarks.plain()
+                facts[f"{name}_said"] = (
+                    None if reader.remarks is None else reader.remarks.plain(reader.prompt.limits.review_tokens)
+                )
         if self.remembers:
             facts["users"] = None if self.users is None else self.users.keys
         found = {"facts": coded(facts)}

@@ -43,7 +43,8 @@ class Judging(Model):
     folder of transformers or a name on the Hugging Face Hub, a causal model, a LLaVA 1.5, a Qwen2-VL or Qwen2.5-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
-    steps: how the notes came about is shown, too. lately: so many of the newest choices are named, too, by their titles. pictures: the thing's picture is shown, where there is one and the model sees.
+    steps: how the notes came about is shown, too. lately: so many of the newest choices are named, too, by what stands before
+    the first stop of their summaries. pictures: the thing's picture is shown, where there is one and the model sees.
     word_dropout: share of the tokens said of a person that are left out, drawn anew each time, so that nobody is learned by heart;
     for tiny. decay: AdamW's, of all trained weights.
     item_tokens: of what is said of a thing. accumulate: parts that a batch is read in, one after the other. recompute:

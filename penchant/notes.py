@@ -58,6 +58,11 @@ class Notes(ABC):
     def source(self) -> Provenance:
         """Where they come from, and which interactions what is shown in them has seen."""
 
+    @property
+    def remarked(self) -> str | None:
+        """Hash of the interactions whose ratings and reviews are read, each beside its choice; None where none are."""
+        return None
+
     @abstractmethod
     def read(self, histories: Sequence[np.ndarray], users: Sequence[str | None]) -> list[tuple[Note, ...]]:
         """The notes on each history, in its order; the last one is what is known at its end. None for an empty one.

@@ -883,7 +883,7 @@ def test_each_text_names_the_call_it_came_from(data: Dataset, train: Interaction
             call = calls.read(key)
             assert call is not None
             assert json.loads(call.parsed or "")["summary"] == written.texts.values[row]
-            assert call.prompt == "item_summary@1"
+            assert call.prompt == "item_summary@2"
 
 
 def test_pictures_that_were_shown_are_kept(data: Dataset, store: Store) -> None:

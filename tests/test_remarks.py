@@ -12,16 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_lm import MARK, Toy
 
-from penchant import shop
+from penchant import enrich, forgetting, shop
+from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, Interactions
 from penchant.enrich import prompts
 from penchant.enrich.comprehension import Comprehension
 from penchant.enrich.remarks import Remarks
-from penchant.lm import Request
+from penchant.errors import Leak, MissingInput
+from penchant.lm import Request, tokens
 from penchant.lm.fence import clean
 from penchant.models.mllm_srec import MllmSrec
 from penchant.saved import read, write
 from penchant.split import leave_last_out
+from penchant.store import Store
 from penchant.texts import Provenance, Texts
 from penchant.training import Training
 
@@ -96,6 +99,57 @@ def test_two_who_chose_alike_and_wrote_otherwise_are_two_questions() -> None:
     assert len({own[-1].text for own in notes}) == USERS
 
 
+def test_the_same_words_about_another_choice_are_another_question() -> None:
+    users, items = Ids("user", ("u0", "u1")), lines().ids
+    item = np.array([3, 7, 3, 7])
+    train = Interactions(
+        users, items, np.array([0, 0, 1, 1]), item, position=np.array([0, 1, 0, 1]), review=("Good", None, None, "Good")
+    )
+    lm = Toy()
+    first, second = reader(lm, of=train).read([item[:2], item[:2]], ["u0", "u1"])
+    assert first[-1].text != second[-1].text
+    assert len(lm.heard) == 2
+
+
+def test_whoever_wrote_what_a_kept_question_holds_is_found_with_it(tmp_path: Any) -> None:
+    users, items = Ids("user", ("u0", "u1")), lines().ids
+    train = Interactions(users, items, np.array([0, 1]), np.array([3, 3]), review=("Good", "Good"))
+    made = prompts.read("said_step")
+    store = Store(tmp_path)
+    lm = Toy()
+    read = Comprehension(made, lm, "toy", lines(), remarks=Remarks.of(train, lines().ids, made), store=store)  # type: ignore[arg-type]
+    read.read([np.array([3]), np.array([3])], ["u0", "u1"])
+    assert len(lm.heard) == 1
+    for name in users.keys:
+        assert forgetting.find(store, "user", name)
+
+
+def test_remarks_of_what_is_held_out_are_refused() -> None:
+    made = shop.make(seed=3, shoppers=40, products=40, choices=8, pictures=False)
+    part = leave_last_out(made.dataset.interactions)
+    texts = made.dataset.catalog.texts()
+    facts = {"prompt": "said_step", "lm": "extractive", "window": 3, "step": 2}
+    everything = Comprehension.open(facts, texts, remarks=made.dataset.interactions)
+    with pytest.raises(Leak, match="train part"):
+        MllmSrec(dim=16, layers=1).fit(part.train, part.valid, Training(epochs=1), summary=texts, notes=everything)
+
+
+def test_where_nobody_said_anything_a_prompt_that_reads_remarks_says_so() -> None:
+    with pytest.raises(MissingInput, match="preference_step"):
+        Comprehension.open({"prompt": "said_step", "lm": "extractive"}, lines())
+
+
+def test_a_rating_that_is_no_number_is_not_shown_and_scales_nobody() -> None:
+    train = log()
+    assert train.value is not None
+    value = train.value.copy()
+    value[0] = np.nan
+    said = Remarks.of(replace(train, value=value), lines().ids, prompts.read("said_step"))
+    assert said is not None
+    assert "rating" not in dict(said.beside("u0", int(train.item[0])))
+    assert dict(said.beside("u0", int(train.item[1])))["rating"].endswith("/5")
+
+
 @pytest.mark.parametrize("prompt", ["preference_step", "user_preference"])
 def test_other_prompts_read_no_remarks(prompt: str) -> None:
     lm = Toy()
@@ -123,7 +177,7 @@ def test_kept_and_read_again_it_says_the_same(data: st.DataObject) -> None:
     value = np.array(data.draw(st.lists(st.integers(1, 5), min_size=size, max_size=size)), np.float32)
     users = Ids("user", ("a", "b", "c", "d"))
     first = Remarks(users, user, item, value if data.draw(st.booleans()) else None, texts)
-    again = Remarks.again(first.plain())
+    again = Remarks.again(first.plain(50))
     for name, row in itertools.product((*users.keys, "nobody", None), range(5)):
         assert again.beside(name, row) == first.beside(name, row)
     for (u, i), text in zip(chosen, texts, strict=True):
@@ -178,3 +232,28 @@ def test_a_model_that_read_remarks_is_kept_with_them(tmp_path: Any) -> None:
     np.testing.assert_allclose(kept, mine, atol=1e-5)
     anybody = replace(queries, users=np.full_like(queries.users, -1))
     assert not np.allclose(again.scorer.rate(anybody, candidates), mine, atol=1e-5)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("context", [1100, 1200, 1400, 1800])
+def test_a_block_with_long_reviews_fits_into_a_short_context(context: int, tmp_path: Any) -> None:
+    ids = Ids("item", tuple(f"i{n}" for n in range(6)))
+    words = " ".join(["matters"] * 400)
+    catalog = Catalog(ids, {"title": tuple(f"Thing {n}. {words}" for n in range(6))}, Pictures.none(ids))
+    users = Ids("user", ("u",))
+    train = Interactions(
+        users,
+        ids,
+        np.zeros(6, np.int64),
+        np.arange(6),
+        position=np.arange(6),
+        value=np.full(6, 4.5, np.float32),
+        review=(words,) * 6,
+    )
+    lm = Toy()
+    lm.context = context  # type: ignore[misc]
+    texts = enrich.run("said_step", train, catalog, lm, Store(tmp_path))
+    assert texts.present.all()
+    made = prompts.read("said_step")
+    for request in lm.heard:
+        assert tokens.count(request.system) + tokens.count(request.user) + made.max_tokens <= context
+        assert request.user.count("rating: 4.5/4.5") == request.user.count("review: ")

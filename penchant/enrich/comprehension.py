@@ -66,7 +66,12 @@ class Comprehension(Notes):
         if self.prompt.of != "user" or not {"items", "choices"} & set(self.prompt.blocks):
             raise BadSetting(
                 f"{self.prompt.name} does not read what somebody chose. Take one that does: preference_step, user_preference, "
-                "user_profile"
+                "said_step, said_preference, user_profile"
+            )
+        if "train reviews" in self.prompt.sees and self.remarks is None:
+            raise MissingInput(
+                f"{self.prompt.name} reads what people said of their choices, and here nobody said anything. Give it a split's train part that has "
+                "ratings or reviews:  remarks = split.train, or take  preference_step"
             )
         windows(1, self.window, self.step)  # raises where it cannot be
         if self.most < 2 * self.window:
@@ -123,6 +128,10 @@ class Comprehension(Notes):
         return Provenance(made_by, (self.lines.hash,), self.lines.source.interactions)
 
     @property
+    def remarked(self) -> str | None:
+        return None if self.remarks is None else self.remarks.source
+
+    @property
     def recurrent(self) -> bool:
         return "earlier" in self.prompt.blocks
 
@@ -138,8 +147,9 @@ class Comprehension(Notes):
                     before = found[n][-1].text if found[n] else ""
                     part = self.named(history[begin:end], users[n])
                     asked.setdefault((before, part), []).append(n)
-            first = {key: rows[0] for key, rows in asked.items()}
-            told = self.answered({k: (histories[n][slice(*spans[n][step])], users[n]) for k, n in first.items()})
+            who = {key: tuple(dict.fromkeys(users[n] for n in rows)) for key, rows in asked.items()}
+            shown = {key: histories[rows[0]][slice(*spans[rows[0]][step])] for key, rows in asked.items()}
+            told = self.answered({key: (shown[key], who[key]) for key in asked})
             for key, rows in asked.items():
                 text, reason = told[key]
                 for n in rows:
@@ -148,19 +158,21 @@ class Comprehension(Notes):
         return [tuple(notes) for notes in found]
 
     def named(self, rows: np.ndarray, user: str | None) -> bytes:
-        """Equal where the same is shown."""
+        """Equal where the same is shown, each remark beside the same choice."""
         own = self.beside(rows, user)
-        return rows.tobytes() + (
-            digest(*(part for pairs in own for pair in pairs for part in pair)).encode() if any(own) else b""
-        )
+        parts = (part for pairs in own for part in (str(len(pairs)), *(part for pair in pairs for part in pair)))
+        return rows.tobytes() + (digest(*parts).encode() if any(own) else b"")
 
     def beside(self, rows: np.ndarray, user: str | None) -> list[tuple[tuple[str, str], ...]]:
         """What was said of each of these choices."""
         if self.remarks is None:
             return [()] * len(rows)
-        most = self.prompt.limits.review_tokens
+        most = min(self.prompt.limits.review_tokens, self.each)
         found = [self.remarks.beside(user, row) for row in rows.tolist()]
-        return [tuple((name, tokens.cut(said, min(most, self.each))[0]) for name, said in one) for one in found]
+        return [
+            tuple((name, tokens.cut(said, most)[0] if name == "review" else said) for name, said in one)
+            for one in found
+        ]
 
     def spans(self, count: int) -> list[tuple[int, int]]:
         """The windows of a history of so many choices."""
@@ -171,15 +183,25 @@ class Comprehension(Notes):
         return [(begin + a, begin + b) for a, b in windows(count - begin, self.window, self.step)]
 
     def answered(
-        self, asked: Mapping[tuple[str, bytes], tuple[np.ndarray, str | None]]
+        self, asked: Mapping[tuple[str, bytes], tuple[np.ndarray, tuple[str | None, ...]]]
     ) -> dict[tuple[str, bytes], Any]:
-        """Text and reason for each (notes before, choices)."""
+        """Text and reason for each (notes before, choices), of these people."""
         fresh = [key for key in asked if key not in self.known]
-        kept = [key for key in fresh if self.store is not None and asked[key][1] is not None]
+        kept = [key for key in fresh if self.store is not None and None not in asked[key][1]]
         if kept:
             assert self.store is not None
             with self.store.calls() as calls:
-                ask(self.questions(kept, asked), self.prompt, self.category, self.lm, calls, self.collector(kept))
+                several = (
+                    self.remarks is not None
+                )  # a question that holds people's words is kept under all of their names
+                ask(
+                    self.questions(kept, asked, several),
+                    self.prompt,
+                    self.category,
+                    self.lm,
+                    calls,
+                    self.collector(kept),
+                )
         alone = [key for key in fresh if key not in self.known]
         requests = (
             self.prompt.render(q.blocks, self.category, about=(q.about.kind, q.about.key))
@@ -229,18 +251,23 @@ class Comprehension(Notes):
             self.report(int(self.counts["calls"] + self.counts["cached"]), 0)
 
     def questions(
-        self, keys: Sequence[tuple[str, bytes]], asked: Mapping[tuple[str, bytes], tuple[np.ndarray, str | None]]
+        self,
+        keys: Sequence[tuple[str, bytes]],
+        asked: Mapping[tuple[str, bytes], tuple[np.ndarray, tuple[str | None, ...]]],
+        several: bool = False,
     ) -> Iterator[Question]:
+        """One for each key, or, `several`, for each of its people; equal ones are asked once."""
+        name = "items" if "items" in self.prompt.blocks else "choices"
+        field = "" if name == "items" else "item"
         for place, key in enumerate(keys):
-            rows, user = asked[key]
-            name = "items" if "items" in self.prompt.blocks else "choices"
-            field = "" if name == "items" else "item"
-            said = zip(rows.tolist(), self.beside(rows, user), strict=True)
+            rows, users = asked[key]
+            said = zip(rows.tolist(), self.beside(rows, users[0]), strict=True)
             blocks = [Block(name, tuple(((field, self.shown[row]), *own) for row, own in said if self.shown[row]))]
             if key[0]:
                 blocks.append(Block("earlier", ((("", tokens.cut(clean(key[0]), self.space // 3)[0]),),)))
             shows = tuple(Mention("item", self.items.keys[row]) for row in rows)
-            yield Question(place, Mention("user", user or "", True), shows, tuple(blocks))
+            for user in users if several else users[:1]:
+                yield Question(place, Mention("user", user or "", True), shows, tuple(blocks))
 
     @cached_property
     def space(self) -> int:
@@ -250,7 +277,8 @@ class Comprehension(Notes):
     @cached_property
     def each(self) -> int:
         """Tokens for each text about a choice."""
-        texts = (self.window if self.recurrent else self.most) * (1 if self.remarks is None else 2)
+        reviewed = self.remarks is not None and self.remarks.review is not None
+        texts = (self.window if self.recurrent else self.most) * (2 if reviewed else 1)
         return self.space // (2 * texts) or 1
 
     @cached_property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,7 @@ from penchant.catalog import Catalog
 from penchant.data import Ids, Interactions
 from penchant.enrich.histories import Histories
 from penchant.enrich.lines import Lines
-from penchant.enrich.prompt import Limits, Prompt
+from penchant.enrich.prompt import Prompt
 from penchant.lm import replies, tokens
 from penchant.lm.fence import Block, clean
 from penchant.texts import Texts
@@ -68,7 +68,7 @@ class Material:
     ) -> None:
         self.prompt, self.catalog, self.room = prompt, catalog, room
         self.looks, self.read, self.given = looks or {}, read, train
-        self.limits = _fitting(prompt.limits, room)
+        self.limits = prompt.limits.fitting(room, "train reviews" in prompt.sees)
         self.lines = Lines(catalog, train, self.limits, items)
         if train is not None:
             self.histories = Histories(train, catalog.items, self.lines.reviewed)
@@ -133,7 +133,7 @@ class Material:
         blocks = [Block("choices" if said else "items", tuple(entries))]
         if earlier:
             blocks.append(Block("earlier", ((("", self._short(earlier)),),)))
-        cut = int(self.lines.item_cuts[at].sum())
+        cut = self._cut(rows, at)
         return Question(user, self._user(user, True), self._shown(at), tuple(blocks), cut=cut, left_out=left_out)
 
     # ---- one question a row
@@ -206,11 +206,18 @@ class Material:
             return None
         entries = [self._choice(row, item, rated) for row, item in zip(rows.tolist(), at.tolist(), strict=True)]
         kept = self._fit(entries)
-        at = at[len(at) - kept :]
+        rows, at = rows[len(rows) - kept :], at[len(at) - kept :]
         block = Block("choices" if rated else "items", tuple(entries[len(entries) - kept :]))
-        cut = 0 if rated and "item text" not in self.prompt.sees else int(self.lines.item_cuts[at].sum())
+        cut = self._cut(rows, at)
         left += len(there) - kept
         return Question(user, self._user(user, True), self._shown(at), (block,), (), cut, left)
+
+    def _cut(self, rows: np.ndarray, at: np.ndarray) -> int:
+        """Tokens that were cut off what is shown of these train rows and their items."""
+        lost = self.lines.item_cuts[at].sum() if "item text" in self.prompt.sees else 0
+        if "train reviews" in self.prompt.sees and len(self.lines.review_cuts):
+            lost += self.lines.review_cuts[rows].sum()
+        return int(lost)
 
     def _choice(self, row: int, item: int, rated: bool) -> Entry:
         """A train row: the item's text, or beside a rating and a review its title, where the prompt reads no more of it."""
@@ -285,10 +292,3 @@ class Material:
 
     def _shown(self, rows: np.ndarray) -> tuple[Mention, ...]:
         return tuple(Mention("item", self.catalog.items.keys[row]) for row in rows)
-
-
-def _fitting(limits: Limits, room: int) -> Limits:
-    """The limits, tightened so that the smallest question still fits: a text with what was written before it, a review
-    with its title, a whole block."""
-    item = min(limits.item_tokens, room // (2 * limits.block) if limits.block else room // 2)
-    return replace(limits, item_tokens=item, review_tokens=min(limits.review_tokens, room // 3))

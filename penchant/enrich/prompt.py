@@ -11,7 +11,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -47,6 +47,14 @@ class Limits:
             value = getattr(self, f.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < (0 if f.name == "block" else 1):
                 raise BadSetting(f"[limits] {f.name} = {value!r}: a whole number, 1 or more")
+
+    def fitting(self, room: int, reviewed: bool) -> Limits:
+        """Tightened so that the smallest question still fits into `room` tokens: a text with what was written before it, a review with
+        its title, a whole block; where a block is read with its reviews, they are half of it."""
+        both = bool(self.block and reviewed)
+        item = room // ((4 if both else 2) * (self.block or 1))
+        review = item if both else room // 3
+        return replace(self, item_tokens=min(self.item_tokens, item), review_tokens=min(self.review_tokens, review))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from penchant.data import Ids, Interactions, digest
 from penchant.enrich.prompt import Prompt
+from penchant.lm import tokens
 from penchant.lm.fence import clean
 
 __all__ = ["Remarks"]
@@ -20,6 +21,7 @@ class Remarks:
     """A remark is shown beside its choice alone: where the choice is not in a history, nothing that was said of it is seen.
 
     user, item: (N,) rows of `users` and of the items that histories hold; value: (N,) ratings, or None; review: N texts, or None.
+    source: hash of the interactions they came with.
     """
 
     def __init__(
@@ -29,8 +31,9 @@ class Remarks:
         item: np.ndarray,
         value: np.ndarray | None,
         review: Sequence[str | None] | None,
+        source: str | None = None,
     ) -> None:
-        self.users, self.value, self.review = users, value, review
+        self.users, self.value, self.review, self.source = users, value, review, source
         self.order = np.lexsort((item, user))
         self.item = item[self.order]
         self.starts = np.searchsorted(user[self.order], np.arange(len(users) + 1))
@@ -44,7 +47,11 @@ class Remarks:
         review = train.review if "train reviews" in prompt.sees else None
         if value is None and review is None:
             return None
-        return Remarks(train.users, train.user, items.rows(train.items.keys)[train.item], value, review)
+        there = np.flatnonzero(items.rows(train.items.keys)[train.item] >= 0)
+        item = items.rows(train.items.keys)[train.item[there]]
+        value = None if value is None else value[there]
+        review = None if review is None else tuple(review[n] for n in there.tolist())
+        return Remarks(train.users, train.user[there], item, value, review, train.hash)
 
     def beside(self, user: str | None, item: int) -> tuple[tuple[str, str], ...]:
         """("rating", "4/5") and ("review", ...) of this choice, as far as there are any."""
@@ -56,7 +63,8 @@ class Remarks:
         if at == end or self.item[at] != item:
             return ()
         one = int(self.order[at])
-        rating = "" if self.value is None else f"{self.value[one]:g}/{self.best:g}"
+        rated = self.value is not None and np.isfinite(self.value[one])
+        rating = f"{self.value[one]:g}/{self.best:g}" if self.value is not None and rated else ""
         review = "" if self.review is None else clean((self.review[one] or "")[:LONG])
         return tuple((name, said) for name, said in (("rating", rating), ("review", review)) if said)
 
@@ -64,7 +72,7 @@ class Remarks:
     def best(self) -> float:
         """The highest rating that anybody gave: nobody tells the scale."""
         assert self.value is not None
-        return float(self.value.max(initial=0))
+        return float(np.max(self.value, initial=-np.inf, where=np.isfinite(self.value)))
 
     @cached_property
     def hash(self) -> str:
@@ -73,14 +81,14 @@ class Remarks:
         said = [] if self.review is None else [self.review[n] or "" for n in self.order.tolist()]
         return digest(*self.users.keys, counts, self.item, value, *said)
 
-    def plain(self) -> list[list[object]]:
-        """One row for each remark, to be kept with a model: person, item, rating, review."""
+    def plain(self, most: int) -> list[list[object]]:
+        """One row for each remark, to be kept with a model: person, item, rating, and `most` tokens of the review."""
         names = np.repeat(np.arange(len(self.users)), np.diff(self.starts)).tolist()
         rows: list[list[object]] = []
         for name, item, one in zip(names, self.item.tolist(), self.order.tolist(), strict=True):
             value = None if self.value is None else float(self.value[one])
-            review = None if self.review is None else self.review[one]
-            if item >= 0 and (value is not None or review):
+            review = "" if self.review is None else tokens.cut(clean((self.review[one] or "")[:LONG]), most)[0]
+            if value is not None or review:
                 rows.append([self.users.keys[name], item, value, review])
         return rows
 
@@ -93,5 +101,5 @@ class Remarks:
         item = np.array([row[1] for row in kept], np.int64)
         rated = any(row[2] is not None for row in kept)
         value = np.array([row[2] for row in kept], np.float64) if rated else None
-        review = [None if row[3] is None else str(row[3]) for row in kept]
+        review = [str(row[3] or "") for row in kept]
         return Remarks(users, user, item, value, review if any(review) else None)

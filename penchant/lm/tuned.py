@@ -205,8 +205,10 @@ class Tuned:
         return z[:, 0] - z[:, 1]
 
     def capped(self, z: torch.Tensor) -> torch.Tensor:
-        """Logits as the model means them: Gemma 2 keeps them between -30 and 30."""
-        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        """Logits as the model means them: Gemma 2 keeps them between -30 and 30, Cohere and Granite scale them."""
+        config = self.model.config.get_text_config()
+        z = z * (getattr(config, "logit_scale", None) or 1) / (getattr(config, "logits_scaling", None) or 1)
+        cap = getattr(config, "final_logit_softcapping", None)
         return z if cap is None else cap * torch.tanh(z / cap)
 
     # ---- training
