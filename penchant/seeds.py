@@ -90,10 +90,10 @@ def one(recipe: Recipe, ready: Prepared, folder: Path, seed: int, watch: Watcher
     watch.stage(f"{recipe.model.name}, seed {seed}", training.epochs)
 
     def progress(curve: Curve) -> None:
-        value = curve.value[-1]
-        log.say("epoch", {"seed": seed, "epoch": curve.epoch[-1], "loss": curve.loss[-1], training.select: value})
-        best = "" if curve.best is None else f"best {training.select} {curve.best:.4f} at epoch {curve.best_epoch}"
-        watch.step(curve.epoch[-1], training.epochs, f"loss {curve.loss[-1]:.4f} {best}")
+        value, select = curve.value[-1], curve.select or training.select
+        log.say("epoch", {"seed": seed, "epoch": curve.epoch[-1], "loss": curve.loss[-1], select: value})
+        best = "" if curve.best is None else f"best {select} {curve.best:.4f} at epoch {curve.best_epoch}"
+        watch.step(curve.epoch[-1], curve.epochs or training.epochs, f"loss {curve.loss[-1]:.4f} {best}")
 
     started = time.perf_counter()
     valid = ready.split.valid if len(ready.split.valid) else None

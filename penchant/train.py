@@ -127,7 +127,7 @@ def run(
         if folder is not None and due:
             checkpoint.write(folder, identity, module, optimisers, best, at.__dict__, curve)
         if progress is not None:
-            progress(curve)
+            progress(replace(curve, select=training.select, epochs=training.epochs))
     if best is not None:
         module.load_state_dict(best, strict=False)
     module.eval()

@@ -51,13 +51,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Curve:
-    """What training printed: one row an epoch."""
+    """What training printed: one row an epoch. select, epochs: the metric of `value` and the most epochs there may be, told while it
+    grows: a model of two parts has two curves."""
 
     epoch: tuple[int, ...] = ()
     loss: tuple[float, ...] = ()
     value: tuple[float | None, ...] = ()
     best_epoch: int = 0
     seconds: float = 0.0
+    select: str = ""
+    epochs: int = 0
 
     def add(self, epoch: int, loss: float, value: float | None, best_epoch: int, seconds: float) -> Curve:
         return Curve((*self.epoch, epoch), (*self.loss, loss), (*self.value, value), best_epoch, seconds)

@@ -52,7 +52,7 @@ from penchant.reasons import explain as reason_of
 from penchant.split import Split, leave_last_out
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
-from penchant.training import Training
+from penchant.training import Curve, Training
 
 SMALL: dict[str, Any] = {"dim": 32, "layers": 2, "words": 400, "item_tokens": 12, "pairs": 240}
 TRAINING = Training(epochs=16, batch_size=24, learning_rate=5e-3, validate_every=4, select="auc", among=6, device="cpu")
@@ -669,7 +669,9 @@ def test_a_slow_model_mends_the_lists_of_a_fast_one_and_is_kept_with_it(tmp_path
     first = Popular()
     model = Rerank(first, MllmSrec(**SMALL), depth=20)
     training = replace(TRAINING, select="ndcg@5", among=None)
-    rec = model.fit(split.train, split.valid, training, summary=texts, notes=extractive())
+    told: list[Curve] = []
+    rec = model.fit(split.train, split.valid, training, progress=told.append, summary=texts, notes=extractive())
+    assert {curve.select for curve in told} == {"auc"}  # the second's own measure, not the first's
     alone = first.fit(split.train, split.valid)
     task = Task(at=(5,))
     better, plain = (evaluate(r, split, task).mean["ndcg@5"] for r in (rec, alone))
