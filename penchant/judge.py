@@ -218,6 +218,7 @@ class Judge(Ranker):
             if reader is not None:
                 facts[f"{name}_lines"] = reader.lines.values
                 facts[f"{name}_known"] = reader.answers()
+                facts[f"{name}_rules"] = reader.lm.revision if reader.spec == "extractive" else ""
                 facts[f"{name}_said"] = (
                     None if reader.remarks is None else reader.remarks.plain(reader.prompt.limits.review_tokens)
                 )
@@ -262,6 +263,12 @@ class Judge(Ranker):
                 remarks = None if said is None else Remarks.again(said)
                 readers[name] = Comprehension.open(facts[name], lines, remarks=remarks)
                 readers[name].remember(facts[f"{name}_known"])
+                rules = facts.get(f"{name}_rules", "")
+                if rules and rules != readers[name].lm.revision:
+                    raise BadModel(
+                        "this model learned from notes that were written by other rules than those of this version of Penchant. Fit it again:  "
+                        "penchant run RECIPE.toml --fresh"
+                    )
         looks = (arrays.get("looks"), arrays.get("seen"))
         users = Ids("user", tuple(facts["users"])) if facts.get("users") else None
         lately = facts.get("lately", 0)

@@ -592,6 +592,17 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     assert again.similar(["i0"], 3)[0].items == rec.similar(["i0"], 3)[0].items
 
 
+def test_notes_by_other_rules_than_it_learned_from_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, texts, _ = world()
+    rec = MllmSrec(**SMALL).fit(
+        split.train, split.valid, replace(TRAINING, epochs=1), summary=texts, notes=extractive()
+    )
+    rec.save(tmp_path / "model")
+    monkeypatch.setattr("penchant.lm.extractive.VERSION", 10_000)  # as a later release has it
+    with pytest.raises(BadModel, match="--fresh"):
+        saved.read(tmp_path / "model").recommend(["u1"], 3)
+
+
 @pytest.mark.long
 def test_of_a_base_that_is_a_folder_adapters_alone_are_kept(folders: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
