@@ -12,7 +12,7 @@ trained from scratch, the same pairs, epochs and settings, notes written by rule
     srec shuffled   as windows, each history in another order
     srec words      as windows, without pictures: words alone in notes, no picture of the thing
     srec none       nothing is known of a person
-    msr windows, msr direct    the same by blocks of three, without a profile; none as above
+    msr windows, msr direct    the same by blocks of three, without a profile; msr none is srec none, trained once
     dmesr, sasrec   DMESR over SASRec, and SASRec alone, all products ranked; shops of 400 products and 10 choices a shopper, for where
                     everything was chosen a hundred times ids say all that words do
 
@@ -48,7 +48,7 @@ from penchant.training import Training
 
 ARMS = {
     "srec": ("windows", "direct", "shuffled", "words", "none"),
-    "msr": ("windows", "direct"),
+    "msr": ("windows", "direct", "none"),
     "dmesr": ("dmesr", "no cross", "no alignment", "sasrec"),
 }
 TINY: dict[str, Any] = {
@@ -88,6 +88,10 @@ class Shuffled(Notes):
     @property
     def source(self) -> Provenance:
         return self.of.source
+
+    @property
+    def remarked(self) -> str | None:
+        return self.of.remarked
 
     @property
     def hash(self) -> str:
@@ -159,6 +163,11 @@ def measured(kind: str, arm: str, number: int, store: Store) -> dict[str, list[f
     return {name: np.round(values, 6).tolist() for name, values in found.items()}
 
 
+def named(kind: str, arm: str, number: int) -> str:
+    """What an arm on a shop is kept under. Of whom nothing is known, nothing differs."""
+    return f"{'srec' if arm == 'none' else kind} {arm} {number} {SETTINGS}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shops", type=int, nargs="+", default=[5, 6, 7, 8, 9])
@@ -171,7 +180,7 @@ def main() -> None:
     for number in asked.shops:
         for kind in asked.only:
             for arm in ARMS[kind]:
-                key = f"{kind} {arm} {number} {SETTINGS}"
+                key = named(kind, arm, number)
                 if key not in done:
                     done[key] = measured(kind, arm, number, Store(Path(asked.store)))
                     asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +193,9 @@ def main() -> None:
         for arm in ARMS[kind]:
             first = ARMS[kind][0]
             row: dict[str, Any] = {"model": kind, "arm": arm}
-            for name in done[f"{kind} {arm} {asked.shops[0]} {SETTINGS}"]:
-                own = [done[f"{kind} {first} {n} {SETTINGS}"][name] for n in asked.shops]
-                other = [done[f"{kind} {arm} {n} {SETTINGS}"][name] for n in asked.shops]
+            for name in done[named(kind, arm, asked.shops[0])]:
+                own = [done[named(kind, first, n)][name] for n in asked.shops]
+                other = [done[named(kind, arm, n)][name] for n in asked.shops]
                 row[name] = round(float(np.mean([np.mean(v) for v in other])), 4)
                 if arm != first:
                     row[f"above, {name}"] = int(sum(np.mean(a) > np.mean(b) for a, b in zip(own, other, strict=True)))

@@ -194,7 +194,8 @@ class Judge(Ranker):
     @property
     def remembers(self) -> bool:
         """Whether what people said of their choices is read, too: then it matters whose a history is."""
-        return any(getattr(one, "remarks", None) is not None for one in (self.readers.notes, self.readers.profile))
+        readers = (self.readers.notes, self.readers.profile)
+        return any(one is not None and one.remarked is not None for one in readers)
 
     # ---- kept
 
@@ -219,6 +220,7 @@ class Judge(Ranker):
                 facts[f"{name}_lines"] = reader.lines.values
                 facts[f"{name}_known"] = reader.answers()
                 facts[f"{name}_rules"] = reader.lm.revision if reader.spec == "extractive" else ""
+                facts[f"{name}_from"] = reader.remarked
                 facts[f"{name}_said"] = (
                     None if reader.remarks is None else reader.remarks.plain(reader.prompt.limits.review_tokens)
                 )
@@ -260,7 +262,7 @@ class Judge(Ranker):
             if facts[name] is not None:
                 lines = Texts(things.ids, tuple(facts[f"{name}_lines"]), Provenance("kept"))
                 said = facts.get(f"{name}_said")
-                remarks = None if said is None else Remarks.again(said)
+                remarks = None if said is None else Remarks.again(said, facts[f"{name}_from"])
                 readers[name] = Comprehension.open(facts[name], lines, remarks=remarks)
                 readers[name].remember(facts[f"{name}_known"])
                 rules = facts.get(f"{name}_rules", "")

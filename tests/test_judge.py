@@ -46,7 +46,7 @@ from penchant.models.mllm_srec import MllmSrec
 from penchant.models.popular import Popular
 from penchant.models.rerank import Rerank
 from penchant.models.sasrec import Sasrec
-from penchant.ranker import blended, shortlist
+from penchant.ranker import Reranked, blended, shortlist
 from penchant.ranking import Task, evaluate
 from penchant.reasons import explain as reason_of
 from penchant.split import Split, leave_last_out
@@ -78,8 +78,10 @@ def world() -> tuple[Split, Texts, Catalog]:
     return leave_last_out(log), texts, Catalog(items, {"title": said}, Pictures.none(items))
 
 
-def notes(lm: Any = None, prompt: str = "preference_step") -> Comprehension:
-    return Comprehension(prompts.read(prompt), lm or Toy(says=taste), "toy", world()[1], window=3, step=2)
+def notes(lm: Any = None, prompt: str = "preference_step", texts: Texts | None = None) -> Comprehension:
+    return Comprehension(
+        prompts.read(prompt), lm or Toy(says=taste), "toy", world()[1] if texts is None else texts, window=3, step=2
+    )
 
 
 def taste(request: Request) -> Any:
@@ -307,7 +309,7 @@ def test_what_was_written_from_reviews_is_refused() -> None:
     seen = Texts(texts.ids, texts.values, Provenance("enrich:item_motives", (), split.train.hash))
     with pytest.raises(Leak, match=r"`summary` was written from what people chose.*item_summary"):
         MllmSrec(**SMALL).fit(split.train, split.valid, TRAINING, summary=seen, notes=notes())
-    read = Comprehension(prompts.read("preference_step"), Toy(says=taste), "toy", seen)  # type: ignore[arg-type]
+    read = notes(texts=seen)
     with pytest.raises(Leak, match="`notes` was written from what people chose"):
         MllmSrec(**SMALL).fit(split.train, split.valid, TRAINING, summary=texts, notes=read)
 
@@ -635,22 +637,24 @@ def test_a_reason_says_what_had_been_read() -> None:
 
 def test_titles_of_the_newest_choices_are_read_told_and_kept(tmp_path: Path) -> None:
     split, texts, catalog = world()
-    rec = MllmSrec(**SMALL, lately=2).fit(
-        split.train, split.valid, replace(TRAINING, epochs=1), summary=texts, notes=extractive()
-    )
+    train = split.train
+    assert train.position is not None
+    own = train.user == train.users.rows_by_key["u1"]
+    chosen = train.item[own][np.argsort(train.position[own])]
+    said = [f"Title{n:03d}. It is a {text}" for n, text in enumerate(texts.values)]
+    told = tuple(None if n == chosen[-1] else text for n, text in enumerate(said))  # of the newest nothing is known
+    things = Texts(texts.ids, told, texts.source)
+    training = replace(TRAINING, epochs=1)
+    rec = MllmSrec(**SMALL, lately=3).fit(train, split.valid, training, summary=things, notes=extractive())
     why = reason_of(rec, "u1", "i4", catalog)
     assert why.heard is not None
-    train = split.train
-    row = train.users.rows_by_key["u1"]
-    order = np.argsort(train.position[train.user == row])  # type: ignore[index]
-    newest = train.item[train.user == row][order][-2:]
-    assert why.heard.lately == tuple(texts.values[i] for i in newest)
+    assert why.heard.lately == tuple(f"Title{n:03d}" for n in chosen[-3:-1])
     assert all(f"“{title}”" in why.sentence for title in why.heard.lately)
+    assert "newest 2 choices by name" in why.sentence
     saved.write(rec, tmp_path / "model")
     again = saved.read(tmp_path / "model")
     assert isinstance(again.scorer, Judge)
-    assert again.scorer.lately == 2
-    assert again.scorer.newest(newest) == why.heard.lately
+    assert again.scorer.newest(chosen) == why.heard.lately
 
 
 # --- in another's order --------------------------------------------------------------------------------------------------
@@ -686,7 +690,8 @@ def test_a_slow_model_mends_the_lists_of_a_fast_one_and_is_kept_with_it(tmp_path
     alone = first.fit(split.train, split.valid)
     task = Task(at=(5,))
     better, plain = (evaluate(r, split, task).mean["ndcg@5"] for r in (rec, alone))
-    assert rec.settings["weight"] == rec.scorer.weight > 0  # type: ignore[attr-defined]
+    assert isinstance(rec.scorer, Reranked)
+    assert rec.settings["weight"] == rec.scorer.weight > 0
     assert better > plain + 0.05
     rec.save(tmp_path / "model")
     again = saved.read(tmp_path / "model")

@@ -19,6 +19,7 @@ from penchant.enrich import prompts
 from penchant.enrich.comprehension import Comprehension
 from penchant.enrich.remarks import Remarks
 from penchant.errors import Leak, MissingInput
+from penchant.judge import Judge
 from penchant.lm import Request, tokens
 from penchant.lm.fence import clean
 from penchant.models.mllm_srec import MllmSrec
@@ -52,9 +53,11 @@ def lines() -> Texts:
     return Texts(ids, tuple(f"TTL{n:02d}Q a thing" for n in range(ITEMS)), Provenance("drawn"))
 
 
-def reader(lm: Any, prompt: str = "said_step", of: Interactions | None = None) -> Comprehension:
+def reader(
+    lm: Any, prompt: str = "said_step", of: Interactions | None = None, store: Store | None = None
+) -> Comprehension:
     made = prompts.read(prompt)
-    return Comprehension(made, lm, "toy", lines(), remarks=Remarks.of(of or log(), lines().ids, made))
+    return Comprehension(made, lm, "toy", lines(), remarks=Remarks.of(of or log(), lines().ids, made), store=store)
 
 
 def histories(of: Interactions) -> list[np.ndarray]:
@@ -114,10 +117,9 @@ def test_the_same_words_about_another_choice_are_another_question() -> None:
 def test_whoever_wrote_what_a_kept_question_holds_is_found_with_it(tmp_path: Any) -> None:
     users, items = Ids("user", ("u0", "u1")), lines().ids
     train = Interactions(users, items, np.array([0, 1]), np.array([3, 3]), review=("Good", "Good"))
-    made = prompts.read("said_step")
     store = Store(tmp_path)
     lm = Toy()
-    read = Comprehension(made, lm, "toy", lines(), remarks=Remarks.of(train, lines().ids, made), store=store)  # type: ignore[arg-type]
+    read = reader(lm, of=train, store=store)
     read.read([np.array([3]), np.array([3])], ["u0", "u1"])
     assert len(lm.heard) == 1
     for name in users.keys:
@@ -176,8 +178,8 @@ def test_kept_and_read_again_it_says_the_same(data: st.DataObject) -> None:
     texts = data.draw(st.lists(st.one_of(st.none(), st.text(max_size=8)), min_size=size, max_size=size))
     value = np.array(data.draw(st.lists(st.integers(1, 5), min_size=size, max_size=size)), np.float32)
     users = Ids("user", ("a", "b", "c", "d"))
-    first = Remarks(users, user, item, value if data.draw(st.booleans()) else None, texts)
-    again = Remarks.again(first.plain(50))
+    first = Remarks(users, user, item, value if data.draw(st.booleans()) else None, texts, "drawn")
+    again = Remarks.again(first.plain(50), first.source)
     for name, row in itertools.product((*users.keys, "nobody", None), range(5)):
         assert again.beside(name, row) == first.beside(name, row)
     for (u, i), text in zip(chosen, texts, strict=True):
@@ -226,12 +228,14 @@ def test_a_model_that_read_remarks_is_kept_with_them(tmp_path: Any) -> None:
     rec = model.fit(part.train, part.valid, training, summary=texts, notes=notes)
     write(rec, tmp_path / "model")
     again = read(tmp_path / "model")
+    assert isinstance(rec.scorer, Judge)
+    assert isinstance(again.scorer, Judge)
     queries = part.queries("valid", ("train",))
     candidates = np.tile(np.arange(10), (len(queries), 1))
-    mine, kept = rec.scorer.rate(queries, candidates), again.scorer.rate(queries, candidates)  # type: ignore[attr-defined]
+    mine, kept = rec.scorer.rate(queries, candidates), again.scorer.rate(queries, candidates)
     np.testing.assert_allclose(kept, mine, atol=1e-5)
     anybody = replace(queries, users=np.full_like(queries.users, -1))
-    assert not np.allclose(again.scorer.rate(anybody, candidates), mine, atol=1e-5)  # type: ignore[attr-defined]
+    assert not np.allclose(again.scorer.rate(anybody, candidates), mine, atol=1e-5)
 
 
 @pytest.mark.parametrize("context", [1100, 1200, 1400, 1800])
@@ -249,8 +253,7 @@ def test_a_block_with_long_reviews_fits_into_a_short_context(context: int, tmp_p
         value=np.full(6, 4.5, np.float32),
         review=(words,) * 6,
     )
-    lm = Toy()
-    lm.context = context  # type: ignore[misc]
+    lm = Toy(context=context)
     texts = enrich.run("said_step", train, catalog, lm, Store(tmp_path))
     assert texts.present.all()
     made = prompts.read("said_step")

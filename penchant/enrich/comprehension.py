@@ -44,8 +44,8 @@ class Comprehension(Notes):
 
     lines: what is shown of each item. window, step: choices of a window, and by how many it moves; where a prompt reads a
     history at once they have no meaning. most: of a longer history only the newest are read, beginning at a whole multiple of
-    half of that, so that most windows stay as they are when a choice is added. remarks: ratings and reviews, each shown beside its choice alone; of strangers there are none. store: keeps every answer; without one, and of
-    strangers, answers are kept in this process alone. report: told how many questions have been answered, of a number that is not known beforehand (0).
+    half of that, so that most windows stay as they are when a choice is added. remarks: ratings and reviews, each shown beside its
+    choice alone; of strangers there are none. store: keeps every answer; without one, and of strangers, answers are kept in this process alone. report: told how many questions have been answered, of a number that is not known beforehand (0).
     """
 
     prompt: Prompt
@@ -191,9 +191,8 @@ class Comprehension(Notes):
         if kept:
             assert self.store is not None
             with self.store.calls() as calls:
-                several = (
-                    self.remarks is not None
-                )  # a question that holds people's words is kept under all of their names
+                # What holds people's words is kept under all of their names.
+                several = self.remarks is not None
                 ask(
                     self.questions(kept, asked, several),
                     self.prompt,

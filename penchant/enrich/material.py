@@ -19,6 +19,7 @@ from penchant.data import Ids, Interactions
 from penchant.enrich.histories import Histories
 from penchant.enrich.lines import Lines
 from penchant.enrich.prompt import Prompt
+from penchant.enrich.remarks import highest, stars
 from penchant.lm import replies, tokens
 from penchant.lm.fence import Block, clean
 from penchant.texts import Texts
@@ -216,7 +217,7 @@ class Material:
         """Tokens that were cut off what is shown of these train rows and their items."""
         lost = self.lines.item_cuts[at].sum() if "item text" in self.prompt.sees else 0
         if "train reviews" in self.prompt.sees and len(self.lines.review_cuts):
-            lost += self.lines.review_cuts[rows].sum()
+            lost += self._review_cut(rows)
         return int(lost)
 
     def _choice(self, row: int, item: int, rated: bool) -> Entry:
@@ -260,12 +261,12 @@ class Material:
     def _rating(self, row: int) -> str:
         """A rating with the highest one given, because nobody knows the scale: "3.5/5"."""
         assert self.train.value is not None
-        return f"{self.train.value[row]:g}/{self._highest:g}"
+        return stars(float(self.train.value[row]), self._highest)
 
     @cached_property
     def _highest(self) -> float:
         assert self.train.value is not None
-        return float(np.max(self.train.value))
+        return highest(self.train.value)
 
     def _catalog_rows(self, rows: np.ndarray) -> np.ndarray:
         at = self.histories.catalog_rows(rows)

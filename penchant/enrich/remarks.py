@@ -12,7 +12,7 @@ from penchant.enrich.prompt import Prompt
 from penchant.lm import tokens
 from penchant.lm.fence import clean
 
-__all__ = ["Remarks"]
+__all__ = ["Remarks", "highest", "stars"]
 
 LONG = 20_000  # letters of a review that are looked at
 
@@ -31,7 +31,7 @@ class Remarks:
         item: np.ndarray,
         value: np.ndarray | None,
         review: Sequence[str | None] | None,
-        source: str | None = None,
+        source: str,
     ) -> None:
         self.users, self.value, self.review, self.source = users, value, review, source
         self.order = np.lexsort((item, user))
@@ -64,15 +64,14 @@ class Remarks:
             return ()
         one = int(self.order[at])
         rated = self.value is not None and np.isfinite(self.value[one])
-        rating = f"{self.value[one]:g}/{self.best:g}" if self.value is not None and rated else ""
+        rating = stars(float(self.value[one]), self.best) if self.value is not None and rated else ""
         review = "" if self.review is None else clean((self.review[one] or "")[:LONG])
         return tuple((name, said) for name, said in (("rating", rating), ("review", review)) if said)
 
     @cached_property
     def best(self) -> float:
-        """The highest rating that anybody gave: nobody tells the scale."""
         assert self.value is not None
-        return float(np.max(self.value, initial=-np.inf, where=np.isfinite(self.value)))
+        return highest(self.value)
 
     @cached_property
     def hash(self) -> str:
@@ -93,7 +92,7 @@ class Remarks:
         return rows
 
     @staticmethod
-    def again(rows: Iterable[Sequence[object]]) -> Remarks:
+    def again(rows: Iterable[Sequence[object]], source: str) -> Remarks:
         """What `plain` gave."""
         kept = list(rows)
         users = Ids("user", tuple(dict.fromkeys(str(row[0]) for row in kept)))
@@ -102,4 +101,14 @@ class Remarks:
         rated = any(row[2] is not None for row in kept)
         value = np.array([row[2] for row in kept], np.float64) if rated else None
         review = [str(row[3] or "") for row in kept]
-        return Remarks(users, user, item, value, review if any(review) else None)
+        return Remarks(users, user, item, value, review if any(review) else None, source)
+
+
+def highest(values: np.ndarray) -> float:
+    """The highest rating that anybody gave: nobody tells the scale."""
+    return float(np.max(values, initial=-np.inf, where=np.isfinite(values)))
+
+
+def stars(value: float, best: float) -> str:
+    """A rating with the highest one given: "3.5/5"."""
+    return f"{value:g}/{best:g}"
