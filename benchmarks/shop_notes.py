@@ -16,8 +16,8 @@ trained from scratch, the same pairs, epochs and settings, notes written by rule
     dmesr, sasrec   DMESR over SASRec, and SASRec alone, all products ranked; shops of 400 products and 10 choices a shopper, for where
                     everything was chosen a hundred times ids say all that words do
 
-Measured: AUC and NDCG@5 among 21 candidates for language models, NDCG@10 in full ranking for dmesr; p of a paired t-test over all shoppers
-of all shops. What is finished is kept in --out and not done again.
+Measured: AUC and NDCG@5 among 21 candidates for language models, NDCG@10 in full ranking for dmesr; p of paired t-tests over all shoppers
+of all shops, Holm-corrected. What is finished is kept in --out and not done again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from scipy import stats
 
 from penchant import encode, enrich, shop, split
 from penchant.among import Candidates
+from penchant.compare import holm
 from penchant.data import Ids, Interactions, digest
 from penchant.enrich.comprehension import Comprehension
 from penchant.model import Model
@@ -50,6 +51,11 @@ ARMS = {
     "srec": ("windows", "direct", "shuffled", "words", "none"),
     "msr": ("windows", "direct", "none"),
     "dmesr": ("dmesr", "no cross", "no alignment", "sasrec"),
+}
+PAIRS = {  # what is expected above what
+    "srec": (("windows", "direct"), ("direct", "none"), ("windows", "shuffled"), ("windows", "words")),
+    "msr": (("windows", "direct"), ("direct", "none")),
+    "dmesr": (("dmesr", "sasrec"), ("dmesr", "no cross"), ("dmesr", "no alignment")),
 }
 TINY: dict[str, Any] = {
     "dim": 64,
@@ -73,6 +79,9 @@ WORLD: dict[str, Any] = {
 SPARSE = WORLD | {"products": 400, "choices": 10}
 FEW = Task(at=(5,), candidates=Candidates(21), metrics=("auc", "ndcg@5"))
 SETTINGS = digest(repr((TINY, WORLD, SPARSE, TRAINING, NEXT)))[:8]  # with others, nothing counts as done
+
+
+Done = dict[str, dict[str, list[float]]]  # by arm and shop: by metric, values of shoppers
 
 
 class Shuffled(Notes):
@@ -176,7 +185,7 @@ def main() -> None:
     parser.add_argument("--store", default="store")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    done: dict[str, dict[str, list[float]]] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    done: Done = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     for number in asked.shops:
         for kind in asked.only:
             for arm in ARMS[kind]:
@@ -188,24 +197,37 @@ def main() -> None:
                 if not asked.json:
                     told = " ".join(f"{name} {np.mean(values):.4f}" for name, values in done[key].items())
                     print(f"shop {number} {kind} {arm:<14} {told}", flush=True)
-    rows = []
-    for kind in asked.only:
-        for arm in ARMS[kind]:
-            first = ARMS[kind][0]
-            row: dict[str, Any] = {"model": kind, "arm": arm}
-            for name in done[named(kind, arm, asked.shops[0])]:
-                own = [done[named(kind, first, n)][name] for n in asked.shops]
-                other = [done[named(kind, arm, n)][name] for n in asked.shops]
-                row[name] = round(float(np.mean([np.mean(v) for v in other])), 4)
-                if arm != first:
-                    row[f"above, {name}"] = int(sum(np.mean(a) > np.mean(b) for a, b in zip(own, other, strict=True)))
-                    row[f"p, {name}"] = float(stats.ttest_rel(np.concatenate(own), np.concatenate(other)).pvalue)
-            rows.append(row)
+    rows = [means(done, kind, arm, asked.shops) for kind in asked.only for arm in ARMS[kind]]
+    told = [row for kind in asked.only for row in compared(done, kind, asked.shops)]
     if asked.json:
-        print(json.dumps(rows))
+        print(json.dumps({"means": rows, "differences": told}))
         return
-    for row in rows:
+    for row in rows + told:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
+
+
+def means(done: Done, kind: str, arm: str, shops: Sequence[int]) -> dict[str, Any]:
+    """Of all shops."""
+    found = [done[named(kind, arm, number)] for number in shops]
+    row = {"model": kind, "arm": arm}
+    return row | {name: round(float(np.mean([np.mean(one[name]) for one in found])), 4) for name in found[0]}
+
+
+def compared(done: Done, kind: str, shops: Sequence[int]) -> list[dict[str, Any]]:
+    """Pairs of arms: the difference, on how many shops the first is above, and p over all shoppers of all shops, Holm-corrected for the
+    pairs of a model under each metric."""
+    rows: list[dict[str, Any]] = [{"model": kind, "above": better, "below": worse} for better, worse in PAIRS[kind]]
+    for name in done[named(kind, ARMS[kind][0], shops[0])]:
+        raw = []
+        for row in rows:
+            own, other = ([np.array(done[named(kind, row[arm], n)][name]) for n in shops] for arm in ("above", "below"))
+            each = [float(np.mean(a) - np.mean(b)) for a, b in zip(own, other, strict=True)]
+            row[name] = round(float(np.mean(each)), 4)
+            row[f"shops, {name}"] = f"{sum(d > 0 for d in each)} of {len(each)}"
+            raw.append(float(stats.ttest_rel(np.concatenate(own), np.concatenate(other)).pvalue))
+        for row, p in zip(rows, holm(np.array(raw)), strict=True):
+            row[f"p, {name}"] = f"{p:.2g}"
+    return rows
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def settled(
             split.valid,
             training,
             folder=place(settings),
-            progress=lambda curve: watch.step(curve.epoch[-1], training.epochs, f"valid {curve.best or 0:.4f}"),
+            progress=lambda curve: watch.step(curve.last, curve.epochs, curve.note),
             **ready.inputs,
         )
         value = Validation.of(split.train, split.valid, training.select, training.among).value(rec)

@@ -30,7 +30,10 @@ def enrich(
         str, typer.Argument(help="user_motives, item_from_picture, ... or your own file, ending with .md.")
     ],
     lm: Annotated[
-        str, typer.Option(help="openai:MODEL, http://HOST/v1#MODEL, local:FOLDER, extractive or replay.")
+        str,
+        typer.Option(
+            help="openai:MODEL, http://HOST/v1#MODEL, local:FOLDER or local:OWNER/MODEL, extractive or replay."
+        ),
     ] = "extractive",
     split: Annotated[
         str,

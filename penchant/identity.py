@@ -15,7 +15,7 @@ from penchant.told import parts
 
 __all__ = ["code", "of"]
 
-DECIDES = """among batches features fibres fused fusion hops intakes judge judging losses metrics modal motivation nn notes plugin ranker ranking
+DECIDES = """album among batches features fibres fused fusion hops intakes judge judging losses metrics modal motivation nn notes plugin ranker ranking
 readers row_adam scorers sequence split strands thin topk towers train woven enrich/comprehension enrich/remarks lm/amass lm/chat lm/fence lm/local lm/sharing lm/sight
 lm/template lm/tiny lm/tokens lm/tuned lm/wording training"""
 

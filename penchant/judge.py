@@ -14,12 +14,10 @@ import torch
 from scipy.special import expit
 
 from penchant.data import Ids, Queries
-from penchant.encode.weights import find
 from penchant.enrich.comprehension import Comprehension
 from penchant.enrich.remarks import Remarks
 from penchant.errors import BadModel
 from penchant.lm.amass import title_of
-from penchant.lm.chat import EXTRA
 from penchant.lm.fence import clean
 from penchant.lm.sharing import apart
 from penchant.lm.tiny import Tiny
@@ -69,9 +67,7 @@ class Base:
         """The model, and its files but for the weights where it was made here. files: those of one that was made before; its weights are
         drawn anew, for whoever kept them to put in place."""
         if not self.small:
-            there = Path(self.spec).expanduser().is_dir() or "/" not in self.spec
-            folder = self.spec if there else find(self.spec, ("tiny",), EXTRA).folder
-            return _quick(Tuned(folder, system, self.lora, self.seed, self.recompute)), {}
+            return _quick(Tuned(self.spec, system, self.lora, self.seed, self.recompute)), {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             if files is None:

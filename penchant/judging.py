@@ -7,7 +7,6 @@ person is written from the choices before that moment alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from penchant.album import Album
 from penchant.batches import Pairs
-from penchant.catalog import Pictures, open_picture
+from penchant.catalog import Pictures
 from penchant.data import Interactions, digest
-from penchant.errors import BadPicture, BadSetting, BadTable, Leak
+from penchant.errors import BadSetting, BadTable, Leak
 from penchant.judge import Base, Judge, Readers
 from penchant.lm.sharing import Shared, loss
 from penchant.lm.tiny import Tiny
@@ -32,7 +32,6 @@ __all__ = ["Judging", "JudgingNet", "moments"]
 
 
 TAIL = 3  # tokens at the end of what is said of a person: where the thing begins
-MOST, BLOCK = 2**32, 64  # bytes of pictures, as pixels or as what was made of them; pictures opened at once
 
 
 @dataclass(frozen=True)
@@ -129,46 +128,17 @@ class JudgingNet(nn.Module):
         said = (text for text in (*self.things.values, *(note.text for own, _ in read for note in own[-1:])) if text)
         self.tuned, self.files = opened or self.base.open(self.wording.system, said)
         self.print = "" if small else self.tuned.local.revision
-        self.images, self.pixels = self._images(picture)
-        self.seen: np.ndarray | None = None
+        self.album = Album.of(picture, self.tuned, lora is not None)
         self.judge = self._judge()
         persons = self.tuned.many([self.judge.said(*both) for both in zip(read, histories, strict=True)])
         self.befores = [self.tuned.before(person, self.judge.longest, self.judge.opening) for person in persons]
         self.negatives = Pairs(train, chosen=True)
         self.own = nn.ParameterList(self.tuned.own.values())
 
-    def _images(self, picture: Pictures | None) -> tuple[np.ndarray | None, torch.Tensor | None]:
-        """Where each item's picture stands among the pixels, -1 for none; None where no picture is shown. Raises BadSetting where they
-        would be too much."""
-        if picture is None or not self.tuned.sees:
-            return None, None
-        where, parts, count = np.full(len(picture.items), -1, np.int64), list[torch.Tensor](), 0
-        rows = np.flatnonzero(picture.present)
-        for start in range(0, len(rows), BLOCK):
-            images = []
-            for row in rows[start : start + BLOCK].tolist():
-                with suppress(BadPicture):
-                    images.append(open_picture(picture.read(row) or b"", picture.items.keys[row], 512))
-                    where[row], count = count, count + 1
-            if images:
-                parts.append(self.tuned.pixels(images))
-                self._fits(parts[0][0].nbytes * len(rows), len(rows))
-        return (where, torch.cat(parts)) if parts else (None, None)
-
-    def _fits(self, size: int, pictures: int) -> None:
-        if size > MOST:
-            raise BadSetting(
-                f"{pictures:,} pictures would take {size / 2**30:.1f} GB as {self.tuned.chat.name} sees them. Let their descriptions "
-                "speak for them:  --set model.pictures=false"
-            )
-
     def _judge(self) -> Judge:
-        looks = seen = None
-        if self.images is not None and self.pixels is not None:
-            if self.seen is None or self.base.lora is None:  # under adapters the part that sees stays as it is
-                self.seen = self._looks()[np.maximum(self.images, 0)]
-            seen = self.images >= 0
-            looks = np.where(seen[:, None, None], self.seen, np.float16(0))
+        shown = self.album
+        looks = None if shown is None else shown.whole(self.tuned)
+        seen = None if shown is None else shown.seen
         whose = self.train_part.users
         return Judge(
             self.tuned,
@@ -184,16 +154,6 @@ class JudgingNet(nn.Module):
             self.model.lately,
         )
 
-    @torch.no_grad()
-    def _looks(self) -> np.ndarray:
-        """What the model makes of all pictures, each read once. (P, n, d) float16"""
-        assert self.pixels is not None
-        parts: list[np.ndarray] = []
-        for start in range(0, len(self.pixels), BLOCK):
-            parts.append(self.tuned.looks(self.pixels[start : start + BLOCK]).float().cpu().numpy().astype(np.float16))
-            self._fits(parts[0][0].nbytes * len(self.pixels), len(self.pixels))
-        return np.concatenate(parts)
-
     def _apply(self, fn: Any, recurse: bool = True) -> JudgingNet:
         """Moves go to the whole model, of which what is trained here is a part."""
         self.tuned.model._apply(fn, recurse)
@@ -202,6 +162,10 @@ class JudgingNet(nn.Module):
     def train(self, mode: bool = True) -> JudgingNet:
         self.tuned.model.train(mode)
         return super().train(mode)
+
+    def steps(self, batch_size: int) -> int:
+        """Of an epoch."""
+        return -(-len(self.user) // max(1, batch_size // 2))
 
     def batches(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows | Shared, ...]]:
         """Each moment once, with what was chosen then and with something that was not; about equally long ones together."""
@@ -224,18 +188,13 @@ class JudgingNet(nn.Module):
         if rng is not None and self.model.word_dropout:
             said = [self.thinned(one, rng) for one in said]
         flat, yes = item.reshape(-1), [True, False] * len(moment)
-        picture = pixels = None
-        if self.images is not None and self.pixels is not None:
-            shown = self.images[flat]
-            distinct, place = np.unique(shown[shown >= 0], return_inverse=True)
-            picture, pixels = np.full(len(flat), -1, np.int64), self.pixels[distinct]
-            picture[shown >= 0] = place
+        picture, pixels, looked = (None, None, False) if self.album is None else self.album.shown(flat)
         after = [self.judge.afters[i] for i in flat.tolist()]
         if self.model.whole or self.model.recompute:  # what is told in the shared part, or made again, is not shared
             before = [one for one in said for _ in range(2)]
             asked = list(zip(before, after, strict=True))
-            return self.tuned.rows(asked, yes, self.model.whole, picture, pixels)
-        return Shared.of(self.tuned, said, after, yes, picture, pixels)
+            return self.tuned.rows(asked, yes, self.model.whole, picture, pixels, looked)
+        return Shared.of(self.tuned, said, after, yes, picture, pixels, looked)
 
     def thinned(self, before: list[int], rng: np.random.Generator) -> list[int]:
         """Without some of the tokens said of a person; what stands before and after them is whole."""
@@ -249,7 +208,7 @@ class JudgingNet(nn.Module):
 
     def finish(self) -> Judge:
         """The judge of the weights as they are; made anew only where it holds what they made of pictures."""
-        return self.judge if self.images is None or self.base.lora is not None else self._judge()
+        return self.judge if self.album is None or self.base.lora is not None else self._judge()
 
 
 def moments(train: Interactions, most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

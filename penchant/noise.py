@@ -31,7 +31,7 @@ from penchant.recipe import Recipe
 from penchant.report import Report, write_whole
 from penchant.seeds import Log, Prepared, Watcher
 from penchant.split import Split
-from penchant.training import Curve, Training
+from penchant.training import Training
 from penchant.under_noise import Noise, Noisy, level
 from penchant.words import flat
 
@@ -130,14 +130,17 @@ def _one(
             return dict(kept["values"])
     watch.stage(title, training.epochs)
 
-    def progress(curve: Curve) -> None:
-        best = "" if curve.best is None else f"best {training.select} {curve.best:.4f} at epoch {curve.best_epoch}"
-        watch.step(curve.epoch[-1], training.epochs, f"loss {curve.loss[-1]:.4f} {best}")
-
     started = time.perf_counter()
     valid = split.valid if len(split.valid) else None
     work = folder / identity[:16]
-    rec = model.fit(split.train, valid, training, folder=work, progress=progress, **inputs)
+    rec = model.fit(
+        split.train,
+        valid,
+        training,
+        folder=work,
+        progress=lambda curve: watch.step(curve.last, curve.epochs, curve.note),
+        **inputs,
+    )
     values = evaluate(rec, split, recipe.task, lists=False).mean
     facts = {"model": model.name, "rate": rate, "seed": seed, "epochs": rec.curve.best_epoch or len(rec.curve.epoch)}
     facts |= {"valid": rec.curve.best, "train_seconds": time.perf_counter() - started}

@@ -118,9 +118,11 @@ def evaluate(
     if task.candidates is not None:
         chosen = split.known(("train", "valid", "test")).matrix()[users]
         per_user = among.per_user(scorer, queries, held[users], chosen, task.candidates, task.names, task.seed)
+        _consistent(per_user, held[users])
         return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
     ranks = topk.ranks(scorer, queries, held[users], mask, only, task.seed)
     per_user = metrics.per_user(task.names, ranks.query, ranks.rank, len(users), ranks.candidates)
+    _consistent(per_user, held[users])
     if not lists:
         return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
     items, scores = topk.top(scorer, queries, k, mask, only, task.seed)
@@ -139,6 +141,15 @@ def _check_seen(rec: Recommender, split: Split, part: str) -> None:
             f"{rec.name} was trained on {seen} of the {held.nnz} held-out choices of {part}: it was fitted on another "
             "split or on everything. Fit it on this split's train part:  fit(split.train, split.valid)"
         )
+
+
+def _consistent(per_user: dict[str, np.ndarray], held: sparse.csr_matrix) -> None:
+    """Where everyone has one held-out item, cuts bound one another: no table leaves here that cannot be true."""
+    if (np.diff(held.indptr) == 1).all():
+        means = {name: float(value.mean()) for name, value in per_user.items()}
+        wrong = metrics.check_identities({name: mean for name, mean in means.items() if np.isfinite(mean)})
+        if wrong:
+            raise RuntimeError(f"metrics contradict one another, which is an error of Penchant itself: {wrong[0]}")
 
 
 def _cold(split: Split) -> np.ndarray:

@@ -192,7 +192,7 @@ def final(
         None,
         replace(training, seed=recipe.seeds[0]),
         folder=out / "work",
-        progress=lambda curve: watch.step(len(curve.epoch), training.epochs),
+        progress=lambda curve: watch.step(curve.last, curve.epochs, curve.note),
         **inputs,
     )
     saved.write(rec, out / "model")

@@ -90,10 +90,9 @@ def one(recipe: Recipe, ready: Prepared, folder: Path, seed: int, watch: Watcher
     watch.stage(f"{recipe.model.name}, seed {seed}", training.epochs)
 
     def progress(curve: Curve) -> None:
-        value, select = curve.value[-1], curve.select or training.select
-        log.say("epoch", {"seed": seed, "epoch": curve.epoch[-1], "loss": curve.loss[-1], select: value})
-        best = "" if curve.best is None else f"best {select} {curve.best:.4f} at epoch {curve.best_epoch}"
-        watch.step(curve.epoch[-1], curve.epochs or training.epochs, f"loss {curve.loss[-1]:.4f} {best}")
+        watch.step(curve.last, curve.epochs, curve.note)
+        if not curve.under_way:
+            log.say("epoch", {"seed": seed, "epoch": curve.last, "loss": curve.loss[-1], curve.select: curve.value[-1]})
 
     started = time.perf_counter()
     valid = ready.split.valid if len(ready.split.valid) else None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,11 +29,13 @@ from penchant.training import Curve, Training, Validation
 __all__ = ["Trainable", "run"]
 
 BETAS = (0.9, 0.999)  # of Adam, where a net has none of its own
+EVERY = 5.0  # seconds between two words on how a long epoch goes
 
 
 class Trainable(Protocol):
     """What `run` asks of a net, besides being a torch module. It may say `betas`, Adam's, `decay`, AdamW's in place of l2, and `clip`, the most that a gradient's
-    length may be; a batch may be a tuple of parts, whose losses are averaged in one step, each as its length."""
+    length may be; a batch may be a tuple of parts, whose losses are averaged in one step, each as its length. One whose epochs are long says `steps(batch_size)`, how many
+    there are in an epoch, and its batches' parts `tokens`."""
 
     l2: float
 
@@ -94,7 +97,8 @@ def run(
     """Train until validation has not improved for `patience` validations, or for `epochs`; give back the best state.
 
     Without validation every epoch is run and the last state is the result. With a folder, the state is written there
-    at each validation and picked up again if it belongs to the same `identity` (hash of settings and inputs). Raises Diverged when the loss is no longer finite.
+    at each validation and picked up again if it belongs to the same `identity` (hash of settings and inputs). progress: told after each epoch, and within a long one,
+    where `under_way` is not empty. Raises Diverged when the loss is no longer finite.
     """
     module: nn.Module = net  # type: ignore[assignment]
     device = device_of(training)
@@ -111,7 +115,8 @@ def run(
     while not at.done and at.epoch < training.epochs:
         started = time.perf_counter()
         at.epoch += 1
-        loss = _epoch(net, module, optimisers, training, at.epoch, device)
+        told = None if progress is None else _Pace(progress, curve, training, net, at.epoch)
+        loss = _epoch(net, module, optimisers, training, at.epoch, device, told)
         at.seconds += time.perf_counter() - started
         value = None
         due = at.epoch % training.validate_every == 0 or at.epoch == training.epochs
@@ -141,6 +146,7 @@ def _epoch(
     training: Training,
     epoch: int,
     device: torch.device,
+    pace: _Pace | None = None,
 ) -> float:
     rng = np.random.default_rng([training.seed, epoch])
     total, count = torch.zeros((), device=device), 0
@@ -165,6 +171,8 @@ def _epoch(
                     optimiser.step()
                     optimiser.zero_grad(set_to_none=True)
             count += 1
+            if pace is not None:
+                pace.step(parts)
     mean = float(total) / max(count, 1)
     if not math.isfinite(mean):
         raise Diverged(
@@ -172,6 +180,36 @@ def _epoch(
             f"{min(training.learning_rate / 10, 1e-3):g}  or a smaller model.l2"
         )
     return mean
+
+
+class _Pace:
+    """Says every few seconds how far a long epoch has come, in tokens a second and time left."""
+
+    def __init__(
+        self, progress: Callable[[Curve], None], curve: Curve, training: Training, net: Trainable, epoch: int
+    ) -> None:
+        self.progress, self.curve, self.epoch = (
+            progress,
+            replace(curve, select=training.select, epochs=training.epochs),
+            epoch,
+        )
+        steps = getattr(net, "steps", None)
+        self.steps = 0 if steps is None else int(steps(training.batch_size))
+        self.done, self.tokens = 0, 0
+        self.began = self.spoke = time.perf_counter()
+
+    def step(self, parts: Sequence[Any]) -> None:
+        if not self.steps:
+            return
+        self.done += 1
+        self.tokens += sum(part.tokens for part in parts)
+        now = time.perf_counter()
+        if now - self.spoke < EVERY or self.done >= self.steps:
+            return
+        self.spoke, passed = now, now - self.began
+        left = timedelta(seconds=round(passed / self.done * (self.steps - self.done)))
+        said = f"epoch {self.epoch}, step {self.done:,} of {self.steps:,}, {self.tokens / passed:,.0f} tokens/s, {left} left of it"
+        self.progress(replace(self.curve, under_way=said))
 
 
 @contextmanager

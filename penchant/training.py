@@ -52,7 +52,7 @@ class Training:
 @dataclass(frozen=True)
 class Curve:
     """What training printed: one row an epoch. select, epochs: the metric of `value` and the most epochs there may be, told while it
-    grows: a model of two parts has two curves."""
+    grows: a model of two parts has two curves. under_way: how far a long epoch after the last row has come, in words."""
 
     epoch: tuple[int, ...] = ()
     loss: tuple[float, ...] = ()
@@ -61,6 +61,7 @@ class Curve:
     seconds: float = 0.0
     select: str = ""
     epochs: int = 0
+    under_way: str = ""
 
     def add(self, epoch: int, loss: float, value: float | None, best_epoch: int, seconds: float) -> Curve:
         return Curve((*self.epoch, epoch), (*self.loss, loss), (*self.value, value), best_epoch, seconds)
@@ -82,6 +83,18 @@ class Curve:
         """The chosen epoch's validation value."""
         values = [v for v in self.value if v is not None]
         return max(values) if values else None
+
+    @property
+    def last(self) -> int:
+        """The epoch that was finished last."""
+        return self.epoch[-1] if self.epoch else 0
+
+    @property
+    def note(self) -> str:
+        """How it goes, for a progress bar."""
+        loss = f"loss {self.loss[-1]:.4f}" if self.loss else ""
+        best = "" if self.best is None else f"best {self.select} {self.best:.4f} at epoch {self.best_epoch}"
+        return ", ".join(part for part in (self.under_way, f"{loss} {best}".strip()) if part)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ LAYERS: dict[str, str] = {
     "under_noise stored questions difference gallery posters garbage forgetting sweep unswept",
     "3 left": "encode/ lm/ enrich/",
     "3 right": "scorers readers ranker among sequence interests towers thin fused fusion intake intakes likeness topk training strands fibres woven limits model saved binding batches gemm losses beside nn hops modal plugin motivation train row_adam machine checkpoint quantise",
-    "3 bridge": "judge judging",
+    "3 bridge": "judge judging album",
     "4": "models/",
     "5": "ranking reasons attributes drives faithful tune",
     "6": "recipe told identity typed noise misread sayings drives_file inputs seeds chosen run runs examples demo",
@@ -43,6 +43,7 @@ LAYERS: dict[str, str] = {
 TORCH = {
     "judge",
     "judging",
+    "album",
     "batches",
     "gemm",
     "losses",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import World, checkerboard, random_split
 
+from penchant import metrics
 from penchant import split as splits
 from penchant.data import Ids, Interactions, Queries
 from penchant.errors import BadSetting, Diverged, Leak, Misaligned
@@ -269,6 +271,23 @@ def test_scores_that_are_no_numbers_never_become_a_result(task: Task) -> None:
     scores[:, 3] = np.nan
     with pytest.raises(Diverged):
         evaluate(Table(scores), split, task)
+
+
+@pytest.mark.parametrize("few", [None, Candidates(9)], ids=["full", "candidates"])
+def test_a_table_that_cannot_be_is_never_handed_out(few: Candidates | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One held-out item each: NDCG that grows from cut 5 to 10 by more than recall allows is an error, not a result."""
+    split, task = single(40, 30), Task(at=(5, 10), candidates=few)
+    scores = Table(np.random.default_rng(1).random((40, 30)).astype(np.float32))
+    assert evaluate(scores, split, task).mean["ndcg@10"] > 0
+    right = metrics.per_user
+
+    def wrong(*args: Any, **named: Any) -> dict[str, np.ndarray]:
+        found = right(*args, **named)
+        return found | {"ndcg@10": found["ndcg@10"] + found["recall@10"]}
+
+    monkeypatch.setattr(metrics, "per_user", wrong)
+    with pytest.raises(RuntimeError, match=r"contradict one another.*dndcg <= .* dhit from cut 5 to 10 does not hold"):
+        evaluate(scores, split, task)
 
 
 # --- honesty ----------------------------------------------------------------------------------------------------------

@@ -14,9 +14,15 @@ from pathlib import Path
 from penchant.data import digest
 from penchant.errors import BadModel, BadSetting, MissingExtra, MissingFile, PenchantError, near
 
-__all__ = ["Weights", "bundled", "device", "find", "fitting", "loading", "quiet"]
+__all__ = ["Weights", "bundled", "device", "find", "fitting", "loading", "on_hub", "quiet"]
 
-WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")  # what a model needs; other exports of it are not fetched
+WANTED = (
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.safetensors",
+)  # what a model needs; other exports of it are not fetched
 EXPORTS = ("onnx", "openvino", "coreml")
 READS = {"minilm": "texts", "minilm-tokens": "texts", "layout": "pictures"}  # the encoders of our own
 FITTING = {
@@ -75,7 +81,7 @@ def fitting(spec: str, what: str) -> None:
         raise BadSetting(f"encoder `{spec}` reads {reads}, not {what}. For {what}: {FITTING[what]}")
 
 
-def find(spec: str, known: tuple[str, ...], extra: str) -> Weights:
+def find(spec: str, known: tuple[str, ...], extra: str, what: str = "encoder") -> Weights:
     """Weights by folder, or by name on the Hugging Face Hub ("owner/model", "owner/model@revision").
 
     What the Hub's cache holds is used without a network; with HF_HUB_OFFLINE=1 nothing else is tried.
@@ -86,12 +92,12 @@ def find(spec: str, known: tuple[str, ...], extra: str) -> Weights:
         if not any((path / file).is_file() for file in ("config.json", "modules.json")):
             raise MissingFile(f"folder {spec} holds no model: it has no config.json. Give the folder it was saved to.")
         return Weights(path.resolve().name, path)
-    if spec.startswith((".", "~", os.sep)) or spec.count("/") > 1:
+    if not on_hub(spec) and (os.sep in spec or spec.startswith((".", "~"))):
         raise MissingFile(f"no folder {spec}. Give a model's folder, a name on the Hugging Face Hub, or: {known[0]}")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise MissingExtra(f"encoder {spec}", extra) from None
+        raise MissingExtra(f"{what} {spec}", extra) from None
     name, _, revision = spec.partition("@")
     try:
         folder = snapshot_download(
@@ -102,12 +108,17 @@ def find(spec: str, known: tuple[str, ...], extra: str) -> Weights:
         )
     except (OSError, ValueError) as error:  # no such name, no network, no rights: the Hub has a class for each
         raise MissingFile(
-            f"no encoder {spec!r} here, and the Hugging Face Hub did not give it ({type(error).__name__})."
+            f"no {what} {spec!r} here, and the Hugging Face Hub did not give it ({type(error).__name__})."
             f"{near(spec, READS)} Give a folder, a name on the Hub, or one that needs no network: {', '.join(known)}"
         ) from None
     if not any(Path(folder).glob("*.safetensors")):
         raise MissingFile(f"{spec} has no .safetensors weights. Convert it, save it to a folder and give that folder.")
     return Weights(name, Path(folder))
+
+
+def on_hub(spec: str) -> bool:
+    """Whether it is written as a name on the Hub is, "owner/model"."""
+    return spec.count("/") == 1 and not spec.startswith((".", "~", os.sep))
 
 
 def device() -> str:

@@ -1,6 +1,6 @@
 """Local: a language model from a folder, in this process. Any causal model of transformers; pictures with LLaVA, Qwen-VL.
 
-Nothing is downloaded and no code of the folder is run. Questions are answered in batches of about equal length, padded
+Nothing is downloaded but what is named as on the Hugging Face Hub and not here yet, and no code of a folder is run. Questions are answered in batches of about equal length, padded
 on the left, and what one is answered depends on nothing else in its batch (up to the last bits of floating point,
 which decide only between words of equal score).
 """
@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from penchant.data import digest
-from penchant.encode.weights import Weights, device
+from penchant.encode.weights import Weights, device, find, on_hub
 from penchant.errors import BadModel, BadPicture, BadSetting, LmError, MissingExtra, MissingFile
 from penchant.lm import Arrived, Reply, Request
 from penchant.lm.asking import REFUSAL, judged
@@ -38,14 +38,18 @@ WRITERS = ("CausalLM", "LMHead", "ConditionalGeneration")  # in the names of cla
 
 
 def open_local(folder: str) -> Local:
-    """The language model in a folder; weights are loaded when the first question is asked.
+    """The language model in a folder, or of a name on the Hugging Face Hub, "owner/model"; weights are loaded when the first question is asked.
 
-    Raises MissingFile when there is no such folder, BadModel when it holds no model, MissingExtra without the extra
+    Raises MissingFile when there is no such folder or model, BadModel when it holds no model, MissingExtra without the extra
     `hf`. What is wrong with the weights shows with the first question, as BadModel.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise MissingFile(f"no folder {folder}. Give the folder of a model: local:FOLDER")
+        if on_hub(folder):
+            return Local(find(folder, ("extractive",), EXTRA, "language model"))
+        raise MissingFile(
+            f"no folder {folder}. Give the folder of a model, or its name on the Hugging Face Hub: local:FOLDER, local:OWNER/MODEL"
+        )
     if not (path / "config.json").is_file():
         raise BadModel(f"folder {folder} holds no model: it has no config.json. Give the folder it was saved to.")
     if importlib.util.find_spec("transformers") is None:

@@ -27,7 +27,7 @@ class Shared:
     """A batch of people who are each asked about equally many things, with the answers.
 
     ids, mask: (B, P), what is said of each, padded on the left. after, after_mask, label: (B C, S), what is asked, person by person, and
-    the answer, padded on the right; label -100 where no loss is. picture, pixels: as in `tuned.Rows`.
+    the answer, padded on the right; label -100 where no loss is. picture, pixels, looked: as in `tuned.Rows`.
     """
 
     ids: torch.Tensor
@@ -37,9 +37,15 @@ class Shared:
     label: torch.Tensor
     picture: torch.Tensor
     pixels: torch.Tensor
+    looked: bool = False
 
     def __len__(self) -> int:
         return len(self.after)
+
+    @property
+    def tokens(self) -> int:
+        """That are read."""
+        return int(self.mask.sum() + self.after_mask.sum())
 
     @staticmethod
     def of(
@@ -49,6 +55,7 @@ class Shared:
         yes: Sequence[bool],
         picture: np.ndarray | None = None,
         pixels: torch.Tensor | None = None,
+        looked: bool = False,
     ) -> Shared:
         ids, mask = padded(before, tuned, left=True)
         ends = [tuned.parts.answers[0 if one else 1] for one in yes]
@@ -58,7 +65,7 @@ class Shared:
             label[n, len(a) : len(a) + len(end)] = torch.tensor(end)
         where = np.full(len(after), -1) if picture is None else picture
         none = torch.zeros(0, 3, 1, 1) if pixels is None else pixels
-        return Shared(ids, mask, whole, whole_mask, label, torch.as_tensor(where, dtype=torch.long), none)
+        return Shared(ids, mask, whole, whole_mask, label, torch.as_tensor(where, dtype=torch.long), none, looked)
 
 
 def loss(tuned: Tuned, batch: Shared) -> torch.Tensor:
@@ -71,7 +78,7 @@ def loss(tuned: Tuned, batch: Shared) -> torch.Tensor:
             inputs_embeds=words, attention_mask=batch.mask, position_ids=place, use_cache=True
         ).past_key_values
         past.batch_repeat_interleave(each)
-        looks = tuned.looks(batch.pixels) if len(batch.pixels) else None
+        looks = tuned.seen(batch.pixels, batch.looked)
         begin = batch.mask.sum(1).repeat_interleave(each)[:, None]
         h = tuned.decoder(
             inputs_embeds=tuned.embedded(batch.after, looks, batch.picture),

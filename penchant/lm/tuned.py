@@ -52,7 +52,8 @@ class Parts:
 class Rows:
     """A batch of questions with their answers, padded on the right. ids, mask, label: (B, T); label -100 where no loss is.
 
-    whole: the prompt's tokens are told, too. picture: (B,) rows of `pixels`, -1 for none. pixels: (P, 3, H, W), each picture of the batch once.
+    whole: the prompt's tokens are told, too. picture: (B,) rows of `pixels`, -1 for none. pixels: (P, ...), each picture of the batch
+    once, or, where it is `looked` at already, what was made of it, (P, n, d).
     """
 
     ids: torch.Tensor
@@ -61,9 +62,15 @@ class Rows:
     picture: torch.Tensor
     pixels: torch.Tensor
     whole: bool = False
+    looked: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """That are read."""
+        return int(self.mask.sum())
 
 
 class Tuned:
@@ -188,6 +195,12 @@ class Tuned:
         assert self.sight is not None
         return self.sight.looks(pixels.to(self.device))
 
+    def seen(self, pixels: torch.Tensor, looked: bool) -> torch.Tensor | None:
+        """`looks` of a batch's pictures; None where it has none."""
+        if not len(pixels):
+            return None
+        return pixels.to(self.device) if looked else self.looks(pixels)
+
     def embedded(self, ids: torch.Tensor, looks: torch.Tensor | None, picture: torch.Tensor | None) -> torch.Tensor:
         """Vectors of tokens, those of pictures in the places that are theirs. (B, T) -> (B, T, d)"""
         x = self.words(ids)
@@ -216,7 +229,7 @@ class Tuned:
     def loss(self, rows: Rows) -> torch.Tensor:
         """Mean over questions of -log P of the answer, or, where the prompt's tokens are told too, of the mean token."""
         with self.mixed():
-            looks = self.looks(rows.pixels) if len(rows.pixels) else None
+            looks = self.seen(rows.pixels, rows.looked)
             x = self.embedded(rows.ids, looks, rows.picture)
             place = self.positions(rows.ids, torch.zeros_like(rows.ids[:, :1]))
             h = self.decoder(
@@ -234,6 +247,7 @@ class Tuned:
         whole: bool,
         picture: np.ndarray | None = None,
         pixels: torch.Tensor | None = None,
+        looked: bool = False,
     ) -> Rows:
         """A batch. whole: the loss is of every token, and not of the answer alone."""
         texts = [before + after for before, after in asked]
@@ -251,7 +265,7 @@ class Tuned:
             label[ids == self.mark] = -100
         none = torch.full((len(texts),), -1, dtype=torch.long)
         where = none if picture is None else torch.as_tensor(picture, dtype=torch.long)
-        return Rows(ids, mask, label, where, torch.zeros(0, 3, 1, 1) if pixels is None else pixels, whole)
+        return Rows(ids, mask, label, where, torch.zeros(0, 3, 1, 1) if pixels is None else pixels, whole, looked)
 
     # ---- the machine
 
