@@ -177,6 +177,24 @@ def named(kind: str, arm: str, number: int) -> str:
     return f"{'srec' if arm == 'none' else kind} {arm} {number} {SETTINGS}"
 
 
+def by_number(done: Done, shops: Sequence[int]) -> list[dict[str, Any]]:
+    """What DMESR gains on its backbone where the product that is asked for was chosen seldom in train, and where often: halves of shoppers."""
+    seldom, gains = [], []
+    for number in shops:
+        part = split.leave_last_out(shop.make(seed=number, **SPARSE).dataset.interactions)
+        count = np.bincount(part.train.item, minlength=len(part.items))[part.test.item[np.argsort(part.test.user)]]
+        seldom.append(count < np.median(count))
+        own, other = (done[named("dmesr", arm, number)]["ndcg@10"] for arm in ("dmesr", "sasrec"))
+        gains.append(np.array([own, other]))
+    few, values = np.concatenate(seldom), np.concatenate(gains, axis=1)
+    rows = []
+    for name, which in (("seldom", few), ("often", ~few)):
+        own, other = values[:, which].mean(axis=1)
+        rows.append({"dmesr, target chosen": name, "shoppers": int(which.sum()), "dmesr ndcg@10": round(float(own), 4)})
+        rows[-1] |= {"sasrec ndcg@10": round(float(other), 4), "gain": f"{own / max(other, 1e-12) - 1:.1%}"}
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shops", type=int, nargs="+", default=[5, 6, 7, 8, 9])
@@ -199,6 +217,7 @@ def main() -> None:
                     print(f"shop {number} {kind} {arm:<14} {told}", flush=True)
     rows = [means(done, kind, arm, asked.shops) for kind in asked.only for arm in ARMS[kind]]
     told = [row for kind in asked.only for row in compared(done, kind, asked.shops)]
+    told += by_number(done, asked.shops) if "dmesr" in asked.only else []
     if asked.json:
         print(json.dumps({"means": rows, "differences": told}))
         return
