@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -633,6 +634,21 @@ def test_what_cannot_be_taken_in_is_refused_and_says_what_to_do() -> None:
         rec.add_items(catalog(ids), {"words": texts})  # type: ignore[dict-item]
     with pytest.raises(BadInput, match=r"`words` is text, .*Texts\(ids, .*penchant\.encode\.texts\("):
         rec.add_items(catalog(ids), {"words": list(texts.values)})  # type: ignore[dict-item]
+
+
+LISTS = {  # where each page says who takes in new items
+    "cold": r"^\| (.*?) \| (?!cannot)",
+    "guide": r"Models that can, with features of items among their inputs: ([^;]*);",
+    "errors": r"Models that can, with features of items among their \[inputs\]: (.*?)\. Fit",
+}
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_the_docs_name_every_model_that_takes_in_new_items(page: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / f"{page}.md").read_text("utf-8").partition("## How good it is")[0]
+    found = re.findall(LISTS[page], text, re.MULTILINE)
+    assert found
+    assert set(CAN) - set(re.findall(r"\w+", " ".join(found))) == set()
 
 
 RATING = ("mllm_msr", "mllm_srec", "rerank")  # asked about single things, see test_judge.py
