@@ -389,6 +389,18 @@ def test_answers_that_begin_with_the_same_token_are_refused(tmp_path: Path) -> N
         MllmSrec(base=str(place), rank=2, pairs=4).fit(split.train, None, TRAINING, summary=texts)
 
 
+def test_a_base_that_cannot_be_asked_is_refused_before_anybody_is_asked_for_notes(tmp_path: Path) -> None:
+    split, texts, _ = world()
+    for place in (
+        tiny.llama(tmp_path / "same", tiny.byte_level(tiny.VICUNA, text=SPELLED), WIDE),
+        tiny.llama(tmp_path / "short", tiny.byte_level(tiny.CHATML), context=128),
+    ):
+        lm = Toy()
+        with pytest.raises(BadSetting):
+            MllmSrec(base=str(place), rank=2, pairs=4).fit(split.train, None, TRAINING, summary=texts, notes=notes(lm))
+        assert not lm.heard, place.name
+
+
 # --- gaps, and too much --------------------------------------------------------------------------------------------------
 
 
