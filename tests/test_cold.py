@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -336,6 +337,56 @@ def test_mllmrec_reads_a_new_item_by_the_formulas_of_the_page(layers: int, gcn_l
         assert grown.pull is None or grown.pull[OLD + j] == pytest.approx(z, abs=1e-5)
 
 
+SEQUENCES = [name for name, model in MODELS.items() if isinstance(model, SequenceModel)]
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_beside_ids_a_new_item_has_what_features_say_and_no_id(name: str) -> None:
+    """A copy of an old item has its vector but for the id."""
+    train, features = without()
+    inputs: dict[str, Any] = {**features}
+    model = MODELS[name]
+    assert isinstance(model, SequenceModel)
+    model = replace(model, ids=True)
+    torch.manual_seed(0)
+    net = model.build(train, **inputs)
+    rec = model.fit(train, None, replace(QUICK, epochs=1, batch_size=16), **inputs)
+    rec = replace(rec, scorer=net.finish())
+    rows = np.array([0, 2, 5, 17])
+    ids = Ids("item", tuple(f"copy-{i}" for i in rows))
+    copies = {n: Features(ids, part.values[rows], part.present[rows], part.source) for n, part in features.items()}
+    more = rec.add_items(catalog(ids), copies)
+    found = more.scorer.item  # type: ignore[attr-defined]
+    with torch.no_grad():
+        whole, told = net.items().numpy(), (net.items() - net.ids).numpy()
+    assert found[:OLD] == pytest.approx(whole, abs=1e-6)
+    assert found[OLD:] == pytest.approx(told[rows], abs=1e-5)
+    assert np.abs(whole - told)[rows].max(axis=1).min() > 1e-3
+    assert np.abs(told[rows]).max(axis=1).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_beside_ids_new_items_are_found_by_those_whom_they_suit_and_are_saved(name: str, tmp_path: Path) -> None:
+    """As below of models without ids; a tenth is chance."""
+    split, look, new, group = planted()
+    model = MODELS[name]
+    assert isinstance(model, SequenceModel)
+    rec = replace(model, ids=True).fit(split.train, None, replace(QUICK, batch_size=16), look=look)
+    shuffled = replace(new, values=new.values[np.random.default_rng(0).permutation(40)])
+    own, found = (np.arange(len(split.users)) % 10)[:, None] == group, []
+    for part in (new, shuffled):
+        more = rec.add_items(catalog(new.ids), {"look": part})
+        best = np.argsort(-more.score(more.known)[:, 400:], axis=1)[:, :4]
+        found.append(float(np.take_along_axis(own, best, axis=1).mean()))
+        assert more.score(more.known)[:, :400] == pytest.approx(rec.score(rec.known), abs=1e-5)
+    assert found[0] > 0.45
+    assert found[1] < 0.25
+    more.save(tmp_path / "model")
+    back = saved.read(tmp_path / "model")
+    assert np.array_equal(back.score(back.known), more.score(more.known))
+    assert back.recommend(["somebody"], 5, [["new-003", "item-013"]])[0].items
+
+
 # --- what holds for all that can ----------------------------------------------------------------------------------------
 
 
@@ -583,6 +634,21 @@ def test_what_cannot_be_taken_in_is_refused_and_says_what_to_do() -> None:
         rec.add_items(catalog(ids), {"words": texts})  # type: ignore[dict-item]
     with pytest.raises(BadInput, match=r"`words` is text, .*Texts\(ids, .*penchant\.encode\.texts\("):
         rec.add_items(catalog(ids), {"words": list(texts.values)})  # type: ignore[dict-item]
+
+
+LISTS = {  # where each page says who takes in new items
+    "cold": r"^\| (.*?) \| (?!cannot)",
+    "guide": r"Models that can, with features of items among their inputs: ([^;]*);",
+    "errors": r"Models that can, with features of items among their \[inputs\]: (.*?)\. Fit",
+}
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_the_docs_name_every_model_that_takes_in_new_items(page: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / f"{page}.md").read_text("utf-8").partition("## How good it is")[0]
+    found = re.findall(LISTS[page], text, re.MULTILINE)
+    assert found
+    assert set(CAN) - set(re.findall(r"\w+", " ".join(found))) == set()
 
 
 RATING = ("mllm_msr", "mllm_srec", "rerank")  # asked about single things, see test_judge.py

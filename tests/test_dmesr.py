@@ -7,11 +7,12 @@ import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from modal_worlds import drawn
+from modal_worlds import drawn, needy
 from worlds import NEVER, World, checkerboard, keys, random_split
 
 from penchant import models, recipe, saved, train
@@ -414,6 +415,27 @@ def test_the_switches_change_what_they_name() -> None:
     other = features | {"tokens": replace(features["tokens"], values=features["tokens"].values[::-1])}
     again = without.fit(part, None, short, **other).score(Queries.of([-1], [[0, 1]]))
     assert np.array_equal(again, scores[1]), "tokens are read by the cross-attention alone"
+
+
+@pytest.mark.long
+def test_each_input_helps_where_it_is_true_and_not_where_it_is_of_other_items() -> None:
+    """recall@20 in a world with too few choices to tell groups from; a twentieth is chance."""
+    split, look = needy()
+
+    def reached(true: tuple[str, ...]) -> float:
+        given: dict[str, Any] = {}
+        for seed, name in enumerate(("picture", "text", "tokens")):
+            order = np.random.default_rng(seed).permutation(400)
+            given[name] = look if name in true else replace(look, values=look.values[order])
+        training = Training(epochs=10, batch_size=16, learning_rate=0.01, device="cpu")
+        model = Dmesr(replace(SASREC, length=10), token_dim=4)
+        rec = model.fit(split.train, None, training, **given)
+        return evaluate(rec, split, Task(at=(20,), mask=("train",), history=("train",))).mean["recall@20"]
+
+    none = reached(())
+    assert none < 0.12
+    for true in (("picture",), ("text",), ("tokens",)):
+        assert reached(true) > 1.5 * none, true
 
 
 # --- new items ---------------------------------------------------------------------------------------------------------

@@ -110,16 +110,7 @@ def auc(rec: Any, part: str = "test") -> float:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models")
-    tiny.llama(path / "llama", tiny.byte_level(tiny.CHATML))
-    tiny.llama(path / "vicuna", tiny.metaspace(tiny.VICUNA))
-    tiny.llama(path / "bare", tiny.byte_level(), seed=3)  # without a chat template
-    tiny.gpt2(path / "gpt2", context=256)
-    tiny.gemma(path / "gemma", tiny.byte_level(tiny.CHATML))
-    tiny.llava(path / "llava")
-    tiny.qwen(path / "qwen2", "2")
-    tiny.qwen(path / "qwen2.5", "2.5")
-    return path
+    return tiny.several(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(params=FOLDERS)

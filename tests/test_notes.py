@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,3 +215,63 @@ def test_it_can_be_opened_again_from_its_facts() -> None:
     assert again.read([np.arange(9)], [None]) == read.read([np.arange(9)], [None])
     other = Comprehension.open({**read.facts(), "step": 3}, lines())
     assert other.hash != read.hash
+
+
+# --- tastes that change
+
+TASTES = ("alpine", "boats", "cooking", "dancing")
+KEPT = 50  # words: what a question shows of a window of three, or the newest eight choices of a whole history
+
+
+def forgetful(request: Request, kept: int = KEPT) -> Any:
+    """Keeps the last words of what it is given, and names the tastes among them, the most frequent first."""
+    assert request.schema is not None
+    words = Counter(word for word in re.findall(r"\w+", request.user)[-kept:] if word in TASTES)
+    said = " ".join(word for word, _ in words.most_common())
+    return request.schema.model_validate(dict.fromkeys(request.schema.model_fields, said))
+
+
+def turned() -> tuple[Texts, list[np.ndarray], list[str]]:
+    """24 people who chose twelve things of one taste, five of another, and then 0, 6, 12 or 18 that are of none: (texts of all things,
+    histories, what each likes now). 40 things of each taste, one taste after the other."""
+    ids = Ids("item", tuple(f"i{n}" for n in range(200)))
+    texts = Texts(
+        ids, tuple(f"thing {n} for {(*TASTES, 'everybody')[n // 40]}" for n in range(200)), Provenance("drawn")
+    )
+    rng = np.random.default_rng(0)
+    histories, likes = [], []
+    for u in range(24):
+        old, new = u % 4, (u + 1 + u // 4 % 3) % 4
+        parts = ((old, 12), (new, 5), (4, 6 * (u // 6)))
+        histories.append(np.concatenate([40 * taste + rng.permutation(40)[:count] for taste, count in parts]))
+        likes.append(TASTES[new])
+    return texts, histories, likes
+
+
+def told_apart(prompt: str | None, lm: Toy) -> float:
+    """AUC of what somebody likes now among all that was not chosen, where a thing's score is whether its word leads the notes."""
+    texts, histories, likes = turned()
+    read: list[Any] = [()] * len(histories)
+    if prompt is not None:
+        read = Comprehension(prompts.read(prompt), lm, "toy", texts).read(histories, [None] * len(histories))
+    found = []
+    for own, history, liked in zip(read, histories, likes, strict=True):
+        leads = own[-1].text.split(" ")[0] if own else ""
+        words = [(text or "").split(" ")[-1] for n, text in enumerate(texts.values) if n not in history]
+        score = np.array([word == leads for word in words], float)
+        good = np.array([word == liked for word in words])
+        over = score[good][:, None] - score[~good]
+        found.append(float((over > 0).mean() + (over == 0).mean() / 2))
+    return float(np.mean(found))
+
+
+def test_where_a_taste_turns_notes_carried_forward_tell_more_than_one_reading_and_that_more_than_none() -> None:
+    """A reader with a small memory: carried forward, what is liked now is known however long ago it showed; read at once it is known
+    where it is among what is kept. With a large memory the taste that was left is still the most frequent."""
+    lm = Toy(says=forgetful)
+    recurrent, direct, none = (told_apart(p, lm) for p in ("preference_step", "user_preference", None))
+    assert none == 0.5
+    assert recurrent > direct + 0.1
+    assert direct > none + 0.1
+    assert recurrent > 0.95
+    assert told_apart("user_preference", Toy(says=lambda request: forgetful(request, 10_000))) < 0.5

@@ -53,8 +53,9 @@ def picture(colour: str = "red", width: int = 48, height: int = 48) -> bytes:
     return file.getvalue()
 
 
-def byte_level(template: str = "", limit: int | None = None) -> Any:
-    """Byte-pair encoding as GPT-2 and its kin do it: a space belongs to the word that follows, "Ġyes"."""
+def byte_level(template: str = "", limit: int | None = None, text: str = TEXT) -> Any:
+    """Byte-pair encoding as GPT-2 and its kin do it: a space belongs to the word that follows, "Ġyes". text: what it learns words
+    from; others it spells."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -62,7 +63,7 @@ def byte_level(template: str = "", limit: int | None = None) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*SPECIAL, *MARKS], initial_alphabet=alphabet)
-    tokenizer.train_from_iterator([TEXT], trainer)
+    tokenizer.train_from_iterator([text], trainer)
     return _fast(tokenizer, template, limit)
 
 
@@ -297,3 +298,16 @@ def qwen(folder: Path, kind: str, context: int = 512) -> Path:
         patch_size=8, merge_size=2, size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64}
     ).save_pretrained(folder)
     return folder
+
+
+def several(path: Path) -> Path:
+    """Folders of all that can be asked for yes or no."""
+    llama(path / "llama", byte_level(CHATML))
+    llama(path / "vicuna", metaspace(VICUNA))
+    llama(path / "bare", byte_level(), seed=3)  # without a chat template
+    gpt2(path / "gpt2", context=256)
+    gemma(path / "gemma", byte_level(CHATML))
+    llava(path / "llava")
+    qwen(path / "qwen2", "2")
+    qwen(path / "qwen2.5", "2.5")
+    return path
