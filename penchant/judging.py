@@ -6,7 +6,7 @@ person is written from the choices before that moment alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -111,8 +111,11 @@ class JudgingNet(nn.Module):
         self.base = Base(model.base, tiny, lora, seed, model.recompute)
         self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
         self.things = summary
-        # What is wrong with a folder shows before anything is asked; a tiny one is made of what was answered.
-        opened = None if small else self.base.open(self.wording.system, ())
+        if (
+            not small
+        ):  # what is wrong with a folder shows before anything is asked; a tiny one is made of what was answered
+            self._open((), picture)
+            self.tuned.before([], self.judge.longest, self.judge.opening)
         user, end = moments(train, model.pairs // 2, self.base.seed)
         if not len(user):
             raise BadTable(
@@ -126,14 +129,18 @@ class JudgingNet(nn.Module):
         read = readers.read(histories, [train.users.keys[u] for u in user])
         self.user, self.target = user, item[starts[user] + end]
         said = (text for text in (*self.things.values, *(note.text for own, _ in read for note in own[-1:])) if text)
-        self.tuned, self.files = opened or self.base.open(self.wording.system, said)
-        self.print = "" if small else self.tuned.local.revision
-        self.album = Album.of(picture, self.tuned, lora is not None)
-        self.judge = self._judge()
+        if small:
+            self._open(said, picture)
         persons = self.tuned.many([self.judge.said(*both) for both in zip(read, histories, strict=True)])
         self.befores = [self.tuned.before(person, self.judge.longest, self.judge.opening) for person in persons]
         self.negatives = Pairs(train, chosen=True)
         self.own = nn.ParameterList(self.tuned.own.values())
+
+    def _open(self, said: Iterable[str], picture: Pictures | None) -> None:
+        self.tuned, self.files = self.base.open(self.wording.system, said)
+        self.print = "" if self.base.small else self.tuned.local.revision
+        self.album = Album.of(picture, self.tuned, self.base.lora is not None)
+        self.judge = self._judge()
 
     def _judge(self) -> Judge:
         shown = self.album

@@ -194,7 +194,7 @@ def test_a_long_person_is_cut_at_the_beginning_and_the_answer_stays(tuned: Tuned
     assert before[-50:] == person[-50:]
     assert before[: len(tuned.parts.head)] == tuned.parts.head
     assert (rows.label[0] >= 0).any()
-    with pytest.raises(BadSetting, match=r"Say less of each:  --set model\.item_tokens="):
+    with pytest.raises(BadSetting, match=r"say less of each:  --set model\.item_tokens="):
         tuned.before(person, tuned.context)
 
 

@@ -148,7 +148,7 @@ class Chat:
                 other = "nothing" if token < 0 else f"the token that `{answers[first.index(token)]}` begins with"
                 raise BadSetting(
                     f"{self.name} begins the answer `{answers[place]}` with {other}, so its probability cannot be told. "
-                    'Take answers that begin differently, e.g. ("yes", "no").'
+                    'Take another model, or answers that begin differently, e.g. ("yes", "no").'
                 )
         return len(alone) - shared, [ids[shared:] for ids in together]
 

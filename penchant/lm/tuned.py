@@ -162,7 +162,7 @@ class Tuned:
         room = self.context - len(head) - longest - max(map(len, self.parts.answers))
         if room < 0:
             raise BadSetting(
-                f"{self.chat.name} reads {self.context:,} tokens, and what is asked about one thing takes {longest:,}. Say less of each:  "
+                f"{self.chat.name} reads {self.context:,} tokens, and what is asked about one thing takes {longest:,}. Take a base that reads more, or say less of each:  "
                 "--set model.item_tokens=40"
             )
         return [*head, *person[max(len(person) - room, 0) :]]
