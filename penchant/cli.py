@@ -6,7 +6,7 @@ import json as jsonlib
 import webbrowser
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -17,6 +17,10 @@ from penchant.cli_reasons import K, RunFolder, faithful, similar, why
 from penchant.cli_store import diff, forget, gc, show
 from penchant.entry import guarded
 from penchant.errors import BadSetting
+
+if TYPE_CHECKING:  # what is only named here is not loaded, so that --help answers at once
+    from penchant.recipe import Recipe
+    from penchant.store import Store
 
 __all__ = ["app", "main"]
 
@@ -84,8 +88,8 @@ def demo(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, TOML.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME if not given.")] = None,
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Recipes, TOML; one after the other.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder of one recipe; runs/NAME if not given.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0 to N-1 in place of the recipe's.", min=1)] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, put on top of the recipe.")
@@ -98,15 +102,21 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a recipe: train each seed, choose on validation, evaluate, report. A killed run goes on when called again."""
-    from penchant import examples, page, screen
-    from penchant import recipe as recipes
+    from penchant import recipe as reading
     from penchant import run as running
-    from penchant.table import claims, noise, table
+    from penchant import screen
 
+    if out is not None and len(recipes) > 1:
+        raise BadSetting(
+            f"--out {out} is of one recipe, and there are {len(recipes)}. Leave it out: each goes to runs/NAME"
+        )
     sets = [*(sets or []), *([f"training.seeds={list(range(seeds))}"] if seeds else [])]
-    what = recipes.read(recipe, sets)
-    folder = out or Path("runs") / what.name
-    if final:
+    read = [reading.read(path, sets) for path in recipes]  # a mistake in the last shows before the first is run
+    for what in read:
+        folder = out or Path("runs") / what.name
+        if not final:
+            _measured(what, folder, open_store(store), fresh, json)
+            continue
         target = folder.with_name(folder.name + "-final")
         with screen.bars(json) as watch:
             running.final(what, target, open_store(store), watch, folder)
@@ -115,14 +125,19 @@ def run(
             json,
             f"Recommend:  penchant recommend {target} --user ID",
         )
-        return
+
+
+def _measured(what: Recipe, folder: Path, store: Store, fresh: bool, json: bool) -> None:
+    from penchant import examples, page, screen
+    from penchant import run as running
+    from penchant.table import claims, noise, table
 
     def finish(made: running.Run) -> None:
         shown = examples.make(made)
         page.write(folder, made.report, made.per_user, made.top, shown, (), examples.audience(made))
 
     with screen.bars(json) as watch:
-        made = running.run(what, folder, open_store(store), watch, fresh, finish=finish)
+        made = running.run(what, folder, store, watch, fresh, finish=finish)
     if json:
         answers.print_json(jsonlib.loads((folder / "report.json").read_text("utf-8")))
         return

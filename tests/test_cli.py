@@ -225,6 +225,19 @@ def test_a_run_goes_to_a_folder_of_its_recipes_name(ask: Ask, made: Path, tmp_pa
     assert (tmp_path / "runs" / "popular" / "report.html").exists()
 
 
+def test_several_recipes_are_run_one_after_the_other(ask: Ask, made: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ask("run", made / "popular.toml", tmp_path / "none.toml").code == 2
+    assert not (tmp_path / "runs").exists()  # a mistake in one of them shows before any is run
+    (tmp_path / "other.toml").write_text((made / "popular.toml").read_text())
+    refused = ask("run", made / "popular.toml", "other.toml", "--out", "one")
+    assert refused.code == 2
+    assert "each goes to runs/NAME" in refused.err
+    answer = ask("run", made / "popular.toml", "other.toml")
+    assert answer.code == 0, answer.err
+    assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {"popular", "other"}
+
+
 def test_final_is_made_beside_the_run_and_recommends(ask: Ask, made: Path) -> None:
     answer = ask("run", made / "bpr.toml", "--out", made / "bpr", "--final", "--json")
     assert answer.code == 0, answer.err

@@ -26,7 +26,7 @@ from penchant.store import Store
 from penchant.training import Curve, Training
 
 NAME = "Qwen/Qwen2.5-VL-7B-Instruct"
-RECIPE = Path(__file__).parents[1] / "recipes/mllm-srec-qwen.toml"
+RECIPE = Path(__file__).parents[1] / "recipes/qwen-mllm-srec.toml"
 
 
 SMALL = ["training.epochs=1", "model.pairs=16", "training.among=4", "protocol.ranking.candidates=5"]

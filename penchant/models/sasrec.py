@@ -29,7 +29,7 @@ class Sasrec(SequenceModel):
     normalised before (section 3.2, eqs. 2 to 6). h_t is normalised once more.
 
     **Departs from the paper**: a softmax over all items by default, where it has a logistic loss with one negative
-    (`loss = "bce"`, section 3.5): a third more NDCG on its own data. Of each block, queries, keys and values are all of what
+    (`loss = "bce"`, section 3.5): a third more NDCG on its own data. "All" are those that were chosen in train: of others there is no id to learn. Of each block, queries, keys and values are all of what
     was normalised, as its text says; its code normalises queries alone. Its products of heads are mixed by W_o.
     """
 
