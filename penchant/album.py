@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,14 +18,13 @@ __all__ = ["Album"]
 MOST, BLOCK = 2**32, 64  # bytes that are held of all pictures; pictures opened at once
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Album:
     """seen: (I,) bool, which items have a picture that can be opened. Under adapters the part of the model that sees stays as it is:
-    `looks`, (I, n, d) float16, is made once, and no pixel is kept. Else `pixels`, (P, ...), is looked at anew in each step; where:
-    (I,) rows of it."""
+    `looks`, (I, n, d) float16, is made once, and no pixel is kept. Else `pixels`, (P, ...), of those that are seen, is looked at anew in
+    each step."""
 
     seen: np.ndarray
-    where: np.ndarray
     pixels: torch.Tensor | None = None
     looks: np.ndarray | None = None
 
@@ -33,8 +33,8 @@ class Album:
         """None where nothing is shown: no pictures, or a model that sees none. Raises BadSetting where they would be too much to hold."""
         if picture is None or not tuned.sees:
             return None
-        made = cls(np.zeros(len(picture.items), bool), np.full(len(picture.items), -1, np.int64))
-        rows, parts = np.flatnonzero(picture.present), list[torch.Tensor]()
+        seen, looks, parts = np.zeros(len(picture.items), bool), None, list[torch.Tensor]()
+        rows = np.flatnonzero(picture.present)
         for start in range(0, len(rows), BLOCK):
             images, whose = [], []
             for row in rows[start : start + BLOCK].tolist():
@@ -43,26 +43,22 @@ class Album:
                     whose.append(row)
             if not images:
                 continue
+            seen[whose] = True
             pixels = tuned.pixels(images)
-            if frozen:
-                looks = _looks(tuned, pixels)
-                fits(looks[0].nbytes, len(picture.items), tuned)
-                made.hang(whose, looks)
-            else:
-                fits(pixels[0].nbytes, len(rows), tuned)
+            if not frozen:
+                _fits(pixels[0].nbytes, len(rows), tuned)
                 parts.append(pixels)
-            made.where[whose] = np.arange(len(whose)) + made.seen.sum()
-            made.seen[whose] = True
-        if not made.seen.any():
-            return None
-        made.pixels = torch.cat(parts) if parts else None
-        return made
+                continue
+            made = _looks(tuned, pixels)
+            _fits(made[0].nbytes, len(seen), tuned)
+            looks = np.zeros((len(seen), *made.shape[1:]), np.float16) if looks is None else looks
+            looks[whose] = made
+        return cls(seen, torch.cat(parts) if parts else None, looks) if seen.any() else None
 
-    def hang(self, rows: list[int], looks: np.ndarray) -> None:
-        """What was made of these items' pictures. (m, n, d)"""
-        if self.looks is None:
-            self.looks = np.zeros((len(self.seen), *looks.shape[1:]), np.float16)
-        self.looks[rows] = looks
+    @cached_property
+    def where(self) -> np.ndarray:
+        """Rows of `pixels`. (I,)"""
+        return np.cumsum(self.seen) - 1
 
     def shown(self, items: np.ndarray) -> tuple[np.ndarray, torch.Tensor, bool]:
         """Pictures of a batch, each once, where each item's stands among them, -1 for none, and whether they are looks. (B,), (p, ...)"""
@@ -80,18 +76,13 @@ class Album:
         if self.looks is not None:
             return self.looks
         assert self.pixels is not None
-        rows = np.flatnonzero(self.seen)
-        found = np.zeros(0, np.float16)
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
-            looks = _looks(tuned, self.pixels[self.where[part]])
-            if not start:
-                found = np.zeros((len(self.seen), *looks.shape[1:]), np.float16)
-            found[part] = looks
+        parts = [_looks(tuned, self.pixels[at : at + BLOCK]) for at in range(0, len(self.pixels), BLOCK)]
+        found = np.zeros((len(self.seen), *parts[0].shape[1:]), np.float16)
+        found[self.seen] = np.concatenate(parts)
         return found
 
 
-def fits(size: int, pictures: int, tuned: Tuned) -> None:
+def _fits(size: int, pictures: int, tuned: Tuned) -> None:
     """Raises BadSetting for more bytes than are held. size: bytes of one picture."""
     if size * pictures > MOST:
         raise BadSetting(

@@ -14,7 +14,7 @@ from penchant import tune
 from penchant.data import digest
 from penchant.recipe import Recipe
 from penchant.report import write_whole
-from penchant.seeds import Log, Prepared, Watcher
+from penchant.seeds import Log, Prepared, Watcher, shown
 from penchant.training import Validation
 
 __all__ = ["settled", "with_choice"]
@@ -56,7 +56,7 @@ def settled(
             split.valid,
             training,
             folder=place(settings),
-            progress=lambda curve: watch.step(curve.last, curve.epochs, curve.note),
+            progress=shown(watch),
             **ready.inputs,
         )
         value = Validation.of(split.train, split.valid, training.select, training.among).value(rec)

@@ -29,7 +29,7 @@ from penchant.model import Model, settings_of
 from penchant.ranking import evaluate
 from penchant.recipe import Recipe
 from penchant.report import Report, write_whole
-from penchant.seeds import Log, Prepared, Watcher
+from penchant.seeds import Log, Prepared, Watcher, shown
 from penchant.split import Split
 from penchant.training import Training
 from penchant.under_noise import Noise, Noisy, level
@@ -138,7 +138,7 @@ def _one(
         valid,
         training,
         folder=work,
-        progress=lambda curve: watch.step(curve.last, curve.epochs, curve.note),
+        progress=shown(watch),
         **inputs,
     )
     values = evaluate(rec, split, recipe.task, lists=False).mean

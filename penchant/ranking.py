@@ -110,6 +110,7 @@ def evaluate(
         raise BadSetting(
             f"no user has {task.min_test} held-out items in {task.part}; lower min_test or split otherwise"
         )
+    held = held[users]
     queries = split.queries(task.part, task.history, users)
     mask = split.known(task.mask).matrix()[users] if task.mask else None
     only = _cold(split) if task.only_cold else None
@@ -117,12 +118,12 @@ def evaluate(
     empty = np.zeros((len(users), 0))
     if task.candidates is not None:
         chosen = split.known(("train", "valid", "test")).matrix()[users]
-        per_user = among.per_user(scorer, queries, held[users], chosen, task.candidates, task.names, task.seed)
-        _consistent(per_user, held[users])
+        per_user = among.per_user(scorer, queries, held, chosen, task.candidates, task.names, task.seed)
+        _consistent(per_user, held)
         return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
-    ranks = topk.ranks(scorer, queries, held[users], mask, only, task.seed)
+    ranks = topk.ranks(scorer, queries, held, mask, only, task.seed)
     per_user = metrics.per_user(task.names, ranks.query, ranks.rank, len(users), ranks.candidates)
-    _consistent(per_user, held[users])
+    _consistent(per_user, held)
     if not lists:
         return Evaluation(task, split.users, users, per_user, empty.astype(np.int64), empty.astype(np.float32))
     items, scores = topk.top(scorer, queries, k, mask, only, task.seed)

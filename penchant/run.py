@@ -29,7 +29,7 @@ from penchant.protocols import DRAWN
 from penchant.recipe import Recipe
 from penchant.report import Claim, DataFacts, Input, LmCost, Metric, Point, Protocol, Report, Seconds
 from penchant.results import PerUser, TopLists
-from penchant.seeds import Log, Prepared, SeedResult, Silent, Watcher, one
+from penchant.seeds import Log, Prepared, SeedResult, Silent, Watcher, one, shown
 from penchant.store import Store
 
 __all__ = ["Run", "final", "prepare", "run"]
@@ -192,7 +192,7 @@ def final(
         None,
         replace(training, seed=recipe.seeds[0]),
         folder=out / "work",
-        progress=lambda curve: watch.step(curve.last, curve.epochs, curve.note),
+        progress=shown(watch),
         **inputs,
     )
     saved.write(rec, out / "model")

@@ -7,7 +7,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from penchant.report import LmCost, write_whole
 from penchant.split import Split
 from penchant.training import Curve, Validation
 
-__all__ = ["Log", "Prepared", "SeedResult", "Silent", "Watcher", "one"]
+__all__ = ["Log", "Prepared", "SeedResult", "Silent", "Watcher", "one", "shown"]
 
 
 class Watcher(Protocol):
@@ -32,6 +32,11 @@ class Watcher(Protocol):
 
     def stage(self, name: str, total: int | None = None) -> None: ...
     def step(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+def shown(watch: Watcher) -> Callable[[Curve], None]:
+    """How a curve grows, as a watcher is told."""
+    return lambda curve: watch.step(curve.last, curve.epochs, curve.note)
 
 
 class Silent:
@@ -90,7 +95,7 @@ def one(recipe: Recipe, ready: Prepared, folder: Path, seed: int, watch: Watcher
     watch.stage(f"{recipe.model.name}, seed {seed}", training.epochs)
 
     def progress(curve: Curve) -> None:
-        watch.step(curve.last, curve.epochs, curve.note)
+        shown(watch)(curve)
         if not curve.under_way:
             log.say("epoch", {"seed": seed, "epoch": curve.last, "loss": curve.loss[-1], curve.select: curve.value[-1]})
 

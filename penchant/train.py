@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,8 +34,7 @@ EVERY = 5.0  # seconds between two words on how a long epoch goes
 
 class Trainable(Protocol):
     """What `run` asks of a net, besides being a torch module. It may say `betas`, Adam's, `decay`, AdamW's in place of l2, and `clip`, the most that a gradient's
-    length may be; a batch may be a tuple of parts, whose losses are averaged in one step, each as its length. One whose epochs are long says `steps(batch_size)`, how many
-    there are in an epoch, and its batches' parts `tokens`."""
+    length may be; a batch may be a tuple of parts, whose losses are averaged in one step, each as its length."""
 
     l2: float
 
@@ -43,6 +42,13 @@ class Trainable(Protocol):
     def loss(self, batch: Any) -> torch.Tensor: ...
     def finish(self) -> Scorer: ...
     def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+@runtime_checkable
+class Long(Protocol):
+    """Of a net whose epochs are long: how many steps one has. The parts of its batches say how many `tokens` they hold."""
+
+    def steps(self, batch_size: int) -> int: ...
 
 
 def _optimisers(net: Trainable, rate: float) -> list[torch.optim.Optimizer]:
@@ -105,6 +111,12 @@ def run(
     module.to(device)
     optimisers = _optimisers(net, training.learning_rate)
     machine.keep_memory()
+
+    def say(curve: Curve) -> None:
+        if progress is not None:
+            progress(replace(curve, select=training.select, epochs=training.epochs))
+
+    steps = net.steps(training.batch_size) if progress is not None and isinstance(net, Long) else 0
     at, curve = _Progress(), Curve()
     best = None if validation is None else _copy(module)
     if folder is not None:
@@ -115,8 +127,8 @@ def run(
     while not at.done and at.epoch < training.epochs:
         started = time.perf_counter()
         at.epoch += 1
-        told = None if progress is None else _Pace(progress, curve, training, net, at.epoch)
-        loss = _epoch(net, module, optimisers, training, at.epoch, device, told)
+        pace = _Pace(say, curve, steps, at.epoch) if steps else None
+        loss = _epoch(net, module, optimisers, training, at.epoch, device, pace)
         at.seconds += time.perf_counter() - started
         value = None
         due = at.epoch % training.validate_every == 0 or at.epoch == training.epochs
@@ -131,8 +143,7 @@ def run(
         curve = curve.add(at.epoch, loss, value, at.best_epoch, at.seconds)
         if folder is not None and due:
             checkpoint.write(folder, identity, module, optimisers, best, at.__dict__, curve)
-        if progress is not None:
-            progress(replace(curve, select=training.select, epochs=training.epochs))
+        say(curve)
     if best is not None:
         module.load_state_dict(best, strict=False)
     module.eval()
@@ -185,22 +196,12 @@ def _epoch(
 class _Pace:
     """Says every few seconds how far a long epoch has come, in tokens a second and time left."""
 
-    def __init__(
-        self, progress: Callable[[Curve], None], curve: Curve, training: Training, net: Trainable, epoch: int
-    ) -> None:
-        self.progress, self.curve, self.epoch = (
-            progress,
-            replace(curve, select=training.select, epochs=training.epochs),
-            epoch,
-        )
-        steps = getattr(net, "steps", None)
-        self.steps = 0 if steps is None else int(steps(training.batch_size))
+    def __init__(self, say: Callable[[Curve], None], curve: Curve, steps: int, epoch: int) -> None:
+        self.say, self.curve, self.steps, self.epoch = say, curve, steps, epoch
         self.done, self.tokens = 0, 0
         self.began = self.spoke = time.perf_counter()
 
     def step(self, parts: Sequence[Any]) -> None:
-        if not self.steps:
-            return
         self.done += 1
         self.tokens += sum(part.tokens for part in parts)
         now = time.perf_counter()
@@ -209,7 +210,7 @@ class _Pace:
         self.spoke, passed = now, now - self.began
         left = timedelta(seconds=round(passed / self.done * (self.steps - self.done)))
         said = f"epoch {self.epoch}, step {self.done:,} of {self.steps:,}, {self.tokens / passed:,.0f} tokens/s, {left} left of it"
-        self.progress(replace(self.curve, under_way=said))
+        self.say(replace(self.curve, under_way=said))
 
 
 @contextmanager

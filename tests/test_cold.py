@@ -46,6 +46,7 @@ from penchant.models.sasrec import Sasrec
 from penchant.models.vbpr import Vbpr
 from penchant.models.weave import Weave
 from penchant.page import Card, Example
+from penchant.readers import Reader
 from penchant.reasons import explain
 from penchant.scorers import Factors
 from penchant.sequence import SequenceModel
@@ -356,7 +357,8 @@ def test_beside_ids_a_new_item_has_what_features_say_and_no_id(name: str) -> Non
     ids = Ids("item", tuple(f"copy-{i}" for i in rows))
     copies = {n: Features(ids, part.values[rows], part.present[rows], part.source) for n, part in features.items()}
     more = rec.add_items(catalog(ids), copies)
-    found = more.scorer.item  # type: ignore[attr-defined]
+    assert isinstance(more.scorer, Reader)
+    found = more.scorer.item
     with torch.no_grad():
         whole, told = net.items().numpy(), (net.items() - net.ids).numpy()
     assert found[:OLD] == pytest.approx(whole, abs=1e-6)

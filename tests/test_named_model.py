@@ -89,13 +89,11 @@ def test_under_adapters_each_picture_is_looked_at_once_and_never_again(seeing: P
     tuned = Tuned(seeing, "You decide.", Lora(dropout=0.0))
     given = pictures(7)
     looked: list[int] = []
-    hook = tuned.sight.model.get_image_features  # type: ignore[union-attr]
 
-    def counted(**how: torch.Tensor) -> object:
-        looked.append(len(how["image_grid_thw"]))
-        return hook(**how)
+    def count(module: torch.nn.Module, args: Any, given: Any) -> None:
+        looked.append(len(given["grid_thw"]))
 
-    tuned.sight.model.get_image_features = counted  # type: ignore[union-attr]
+    tuned.model.get_submodule("model.visual").register_forward_pre_hook(count, with_kwargs=True)
     held = Album.of(given, tuned, frozen=True)
     assert held is not None
     assert held.pixels is None

@@ -109,7 +109,7 @@ def find(spec: str, known: tuple[str, ...], extra: str, what: str = "encoder") -
     except (OSError, ValueError) as error:  # no such name, no network, no rights: the Hub has a class for each
         raise MissingFile(
             f"no {what} {spec!r} here, and the Hugging Face Hub did not give it ({type(error).__name__})."
-            f"{near(spec, READS)} Give a folder, a name on the Hub, or one that needs no network: {', '.join(known)}"
+            f"{near(spec, READS if what == 'encoder' else known)} Give a folder, a name on the Hub, or one that needs no network: {', '.join(known)}"
         ) from None
     if not any(Path(folder).glob("*.safetensors")):
         raise MissingFile(f"{spec} has no .safetensors weights. Convert it, save it to a folder and give that folder.")

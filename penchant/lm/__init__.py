@@ -140,7 +140,7 @@ class LanguageModel(Protocol):
 def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageModel:
     """A language model by its spec; nothing heavy is loaded and nobody is asked before the first question.
 
-    "openai:MODEL", or "http://HOST/v1#MODEL" for any server that speaks the same way; "local:FOLDER", a Hugging Face
+    "openai:MODEL", or "http://HOST/v1#MODEL" for any server that speaks the same way; "local:FOLDER" or "local:OWNER/MODEL", a Hugging Face
     model; "extractive", rules without any language model; "replay" or "replay:MODEL", what `store` has kept.
     settings: those of `endpoint.Endpoint`, e.g. parallel=16, budget=Budget(5.0); what answers in this process has no use
     for them. Raises BadSetting for another spec.
@@ -166,7 +166,7 @@ def open(spec: str, store: Store | None = None, **settings: Any) -> LanguageMode
         return open_endpoint(spec, **settings)
     raise BadSetting(
         f"no language model {shown(spec)!r}.{near(head, ('extractive', 'replay', 'local', 'openai'))} Give openai:MODEL, "
-        "http://HOST/v1#MODEL, local:FOLDER, extractive (rules, no language model) or replay"
+        "http://HOST/v1#MODEL, local:FOLDER or local:OWNER/MODEL, extractive (rules, no language model) or replay"
     )
 
 
