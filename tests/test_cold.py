@@ -369,11 +369,13 @@ def test_beside_ids_a_new_item_has_what_features_say_and_no_id(name: str) -> Non
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_beside_ids_new_items_are_found_by_those_whom_they_suit_and_are_saved(name: str, tmp_path: Path) -> None:
-    """As below of models without ids; a tenth is chance."""
+    """As below of models without ids; a tenth is chance. In larger steps ids learn first what features could tell, and what is left to these
+    is a matter of the seed."""
     split, look, new, group = planted()
     model = MODELS[name]
     assert isinstance(model, SequenceModel)
-    rec = replace(model, ids=True).fit(split.train, None, replace(QUICK, batch_size=16), look=look)
+    small = replace(QUICK, batch_size=16, learning_rate=3e-3)
+    rec = replace(model, ids=True).fit(split.train, None, small, look=look)
     shuffled = replace(new, values=new.values[np.random.default_rng(0).permutation(40)])
     own, found = (np.arange(len(split.users)) % 10)[:, None] == group, []
     for part in (new, shuffled):
