@@ -14,7 +14,7 @@ import numpy as np
 from penchant import encode, enrich, features, folder, lm, metrics, shop, sources, split
 from penchant.data import Dataset, Interactions
 from penchant.enrich import Written
-from penchant.errors import BadSetting, MissingFile, MissingInput, near
+from penchant.errors import BadInput, BadSetting, MissingFile, MissingInput, near
 from penchant.features import Features
 from penchant.lm.spending import Budget
 from penchant.recipe import InputSpec, Recipe, SplitSpec
@@ -41,7 +41,11 @@ def open_data(name: str, store: Store, interactions: str = "interactions", min_r
     if not folder.is_canonical(path):
         place = store.data(_print(path))
         if not folder.is_canonical(place):
-            sources.import_("parquet", path, place)
+            try:
+                sources.import_("parquet", path, place)
+            except BadInput:
+                if not folder.is_canonical(place):  # else another process was faster, with the same
+                    raise
         path = place
     data = folder.read(path, interactions=interactions, min_rating=min_rating)
     return replace(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 from toy_lm import Toy, world
 
-from penchant import encode, enrich, inputs
+from penchant import encode, enrich, folder, inputs
 from penchant.data import Dataset, Ids
 from penchant.enrich import Written
 from penchant.errors import BadSetting, Leak, Misaligned
@@ -92,3 +94,17 @@ def test_a_recipe_reads_both() -> None:
     raw = {"data": "shop", "model": {"name": "mllmrec"}, "inputs": {"item_texts": given}}
     spec = parse(raw, "mine").inputs["item_texts"]
     assert (spec.items, spec.centred) == ("item_from_picture", True)
+
+
+def test_two_runs_that_begin_at_once_may_both_import_the_data(data: Dataset, tmp_path: Path) -> None:
+    folder.write(data, tmp_path / "raw")
+    (tmp_path / "raw" / "card.toml").unlink()  # not canonical: imported on first use
+    start = Barrier(6)
+
+    def opened(_: int) -> str:
+        start.wait()
+        return inputs.open_data(str(tmp_path / "raw"), Store(tmp_path / "store")).interactions.hash
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(opened, range(6)))) == 1
+    assert not list((tmp_path / "store" / "data").glob(".*"))
