@@ -83,6 +83,7 @@ def common_words(catalog: Catalog, item: str, others: Iterable[str], most: int =
     return tuple(sorted(both, key=lambda w: (spread[w], w))[:most])
 
 
+@lru_cache(maxsize=65_536)  # a catalogue that grows by one item is not read anew
 def _words_in(text: str) -> frozenset[str]:
     return frozenset(w.lower() for w in _WORD.findall(text)) - _EMPTY
 

@@ -14,6 +14,7 @@ from penchant import answers
 from penchant.cli_data import Json, StorePath, data_app, doctor, encode, open_store
 from penchant.cli_enrich import enrich
 from penchant.cli_reasons import K, RunFolder, faithful, similar, why
+from penchant.cli_serve import export, keys_app, refresh, serve, state_app
 from penchant.cli_store import diff, forget, gc, show
 from penchant.entry import guarded
 from penchant.errors import BadSetting
@@ -28,6 +29,8 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
+app.add_typer(state_app, name="state")
 
 
 def _version(asked: bool) -> None:
@@ -50,6 +53,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("demo-out"),
     user: Annotated[str | None, typer.Option(help="Whose recommendations to print.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
+    serving: Annotated[bool, typer.Option("--serve", help="Then serve the shop, with a page to look at.")] = False,
+    port: Annotated[int, typer.Option(help="Of --serve.", min=0, max=65_535)] = 8000,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
@@ -82,7 +87,12 @@ def demo(
     screen.out.print(screen.listing(found, catalog, reasons, f"Ten items for {chosen}, by {made.shown.report.model}"))
     page = (out / "report.html").resolve()
     screen.out.print(f"\nPictures and plots:  {page}", markup=False, highlight=False, soft_wrap=True)
-    if open_page:
+    if serving:
+        from penchant.cli_serve import start
+        from penchant.serve.server import Settings
+
+        start(out / "weave", Settings(port=port), None, store, key=True, browse=open_page)
+    elif open_page:
         webbrowser.open(page.as_uri())
 
 
@@ -219,7 +229,7 @@ def recommend(
         answers.print_json({"model": rec.name, "recommendations": said})
 
 
-for command in (similar, why, faithful, enrich, encode, show, diff, gc, forget, doctor):
+for command in (serve, export, refresh, similar, why, faithful, enrich, encode, show, diff, gc, forget, doctor):
     app.command()(command)
 
 

@@ -28,7 +28,10 @@ message alone and leaves with exit code 2; a traceback means a fault of ours.
     │   ├── UnknownModel    the server does not know the model or the path
     │   ├── BudgetSpent     another call could exceed the budget
     │   └── NotReplayed     an answer that should come from the store is not there
-    └── StoreError          the store is read-only, full or damaged
+    ├── StoreError          the store is read-only, full or damaged
+    └── StateError          the service's database is locked, full, gone, or not ours
+        ├── StateBusy       it cannot be read or written for now; nothing was kept, try again
+        └── KeyReused       an idempotency key came again with other content
     UserWarning
     └── Approximate         too large to be done exactly; how it is done instead
 """
@@ -52,6 +55,7 @@ __all__ = [
     "CannotServeColdItems",
     "DifferentProtocols",
     "Diverged",
+    "KeyReused",
     "Leak",
     "LmError",
     "Misaligned",
@@ -61,6 +65,8 @@ __all__ = [
     "NoEndpoint",
     "NotReplayed",
     "PenchantError",
+    "StateBusy",
+    "StateError",
     "StoreError",
     "TooLarge",
     "UnknownId",
@@ -164,6 +170,15 @@ class NotReplayed(LmError): ...
 
 
 class StoreError(PenchantError): ...
+
+
+class StateError(PenchantError): ...
+
+
+class StateBusy(StateError): ...
+
+
+class KeyReused(StateError): ...
 
 
 def near(key: str, known: Iterable[str]) -> str:

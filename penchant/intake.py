@@ -20,7 +20,7 @@ from penchant.scorers import Arrays, Scorer
 if TYPE_CHECKING:
     from penchant.model import Recommender
 
-__all__ = ["CAN", "Intake", "Stock", "added"]
+__all__ = ["CAN", "Intake", "Stock", "added", "cannot"]
 
 CAN = ("bert4rec", "dmesr", "ease", "freedom", "gru4rec", "hstu", "lirdrec", "mllmrec", "sasrec", "vbpr", "weave")
 """Models that take in new items, if they were fitted with features of items."""
@@ -112,7 +112,7 @@ def added(rec: Recommender, catalog: Catalog, features: Mapping[str, Features]) 
     intake, stock = rec.scorer.intake, rec.stock
     _meant(catalog, features, next(iter(stock.features), "text") if stock is not None else "text")
     if intake is None or stock is None:
-        raise CannotServeColdItems(_cannot(rec))
+        raise CannotServeColdItems(cannot(rec))
     new = _new(rec, catalog)
     given = {name: _aligned(rec, stock, name, part, new) for name, part in features.items()}
     if not given:
@@ -155,7 +155,7 @@ def _untold(rec: Recommender, keys: list[str], new: Ids, read: tuple[str, ...], 
     )
 
 
-def _cannot(rec: Recommender) -> str:
+def cannot(rec: Recommender) -> str:
     able = f"Models that can, with features of items among their [inputs]: {', '.join(CAN)}"
     if rec.name not in CAN:
         why = f"{rec.name} knows an item by those who chose it, and nobody has chosen a new one"

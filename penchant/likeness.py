@@ -17,7 +17,7 @@ from penchant.scorers import Scorer
 if TYPE_CHECKING:
     from penchant.model import Recommendation, Recommender
 
-__all__ = ["By", "alike", "known"]
+__all__ = ["By", "alike", "known", "scores_of"]
 
 By = Literal["behaviour", "content"]
 
@@ -55,7 +55,7 @@ def alike(rec: Recommender, items: Sequence[str], k: int, seed: int, by: By) -> 
     rows = known(rec.items, items)
     queries = Queries.of(np.full(len(rows), -1), [[r] for r in rows])
     own = queries.matrix(len(rec.items))
-    scores = _Behaviour(rec.scorer) if by == "behaviour" else _Content(_units(rec.name, rec.stock))
+    scores = scores_of(rec, by)
     found, score = topk.top(scores, queries, min(k, len(rec.items)), own, seed=seed)
     note = "" if rec.scorer.personal or by == "content" else "popular items: this model knows no likeness"
     out = []
@@ -66,6 +66,11 @@ def alike(rec: Recommender, items: Sequence[str], k: int, seed: int, by: By) -> 
         said = "nothing is known of this item's content: no features tell what is like it" if lost else note
         out.append(Recommendation(key, keys, tuple(map(float, value[live])), said))
     return out
+
+
+def scores_of(rec: Recommender, by: By) -> topk.Scores:
+    """Scores likeness to the item that a history ends in, of one item each. Raises MissingInput where no features are kept."""
+    return _Behaviour(rec.scorer) if by == "behaviour" else _Content(_units(rec.name, rec.stock))
 
 
 def known(ids: Ids, keys: Sequence[str]) -> np.ndarray:

@@ -14,13 +14,14 @@ import numpy as np
 
 from penchant.attributes import common_words
 from penchant.catalog import Catalog
+from penchant.data import Queries
 from penchant.drives import Drives, span
 from penchant.likeness import known
 from penchant.model import Recommender
 from penchant.ranker import Heard, Ranker, Reranked
 from penchant.scorers import ItemToItem, Motivated
 
-__all__ = ["Evidence", "Moved", "Reason", "explain"]
+__all__ = ["Evidence", "Moved", "Reason", "explain", "moved"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,22 @@ def _moved(
             break
         if phrases and lift[k] >= MORE:
             found.setdefault(phrases[0].partition(":")[0], Moved(phrases, float(lift[k]), float(strength[k])))
+    return tuple(found.values())
+
+
+def moved(rec: Recommender, queries: Queries, drives: Drives | None, most: int = 3) -> tuple[Moved, ...]:
+    """What somebody has more of than others, the strongest first; nothing for a model that does not know. queries: of one person."""
+    if drives is None or not isinstance(rec.scorer, Motivated):
+        return ()
+    chosen = np.unique(queries.history_items)
+    lift = rec.scorer.drives(int(queries.users[0]), chosen)
+    found: dict[str, Moved] = {}
+    for k in np.argsort(-lift, kind="stable"):
+        phrases = drives.phrases[k]
+        if lift[k] < MORE or len(found) == most:
+            break
+        if phrases:
+            found.setdefault(phrases[0].partition(":")[0], Moved(phrases, float(lift[k]), float(lift[k])))
     return tuple(found.values())
 
 

@@ -18,7 +18,7 @@ from penchant.ranking import Candidates, Task
 from penchant.training import Training
 from penchant.typed import copied, made, put, table, typed
 
-__all__ = ["ClaimSpec", "InputSpec", "NoiseSpec", "Recipe", "SplitSpec", "parse", "read", "split_of"]
+__all__ = ["ClaimSpec", "InputSpec", "NoiseSpec", "Recipe", "SplitSpec", "input_of", "parse", "read", "split_of"]
 
 USUAL = {"name": "weave"}  # where no model is named: it takes whatever features there are, or none
 SPLITS = ("given", "leave_last_out", "by_ratio", "by_time", "cold_items")
@@ -191,7 +191,7 @@ def parse(raw: Mapping[str, Any], name: str) -> Recipe:
         interactions=typed("interactions", str, raw.get("interactions", "interactions")),
         min_rating=typed("min_rating", FiniteFloat | None, raw.get("min_rating")),
         split=split,
-        inputs={key: _input(key, value) for key, value in table("[inputs]", raw.get("inputs", {})).items()},
+        inputs={key: input_of(key, value) for key, value in table("[inputs]", raw.get("inputs", {})).items()},
         training=made("[training]", Training, training, hidden=("seed",)),
         seeds=seeds,
         task=task,
@@ -231,7 +231,7 @@ def _task(raw: Mapping[str, Any]) -> Task:
     return replace(task, candidates=Candidates(wanted["candidates"], wanted["seed"]))
 
 
-def _input(name: str, raw: Any) -> InputSpec:
+def input_of(name: str, raw: Any) -> InputSpec:
     raw = dict(table(f"[inputs] {name}", raw))
     if "from" not in raw:
         raise BadRecipe(f'[inputs] {name} lacks `from`, e.g. {name} = {{ from = "catalog.text", encoder = "minilm" }}')

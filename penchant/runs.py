@@ -84,15 +84,18 @@ def write_items(catalog: Catalog, items: Ids, out: Path) -> None:
     write_whole(out / "items.parquet", buffer.getvalue())
 
 
-def read(folder: Path | str) -> Opened:
-    """The model and catalogue of a finished run; or a model that was saved by itself, without titles. Raises MissingFile, BadModel."""
+def read(folder: Path | str, plain: bool = False) -> Opened:
+    """The model and catalogue of a finished run; or a model that was saved by itself, without titles. Raises MissingFile, BadModel.
+
+    plain: see `saved.read`; nobody's motives are read then.
+    """
     folder = Path(folder)
     alone = _alone(folder)
     there = any((folder / name).exists() for name in ("model", ".model.old"))  # the latter: a kill between two renames
     if not alone and not there:
         raise MissingFile(_unmade(folder))
     again = "" if alone else _again(folder, exact=True)
-    rec = saved.read(folder if alone else folder / "model", again)
+    rec = saved.read(folder if alone else folder / "model", again, plain=plain)
     path = folder / "items.parquet"
     try:
         table = pl.read_parquet(path) if path.exists() else pl.DataFrame({"item_id": rec.items.keys})
@@ -102,7 +105,7 @@ def read(folder: Path | str) -> Opened:
     text = {c: tuple(table[c].to_list()) for c in table.columns if c != "item_id" and table[c].dtype == pl.String}
     numbers = {c: table[c] for c in table.columns if c != "item_id" and c not in text}
     catalog = Catalog(keys, text, Pictures.none(keys), numbers)
-    return Opened(folder, rec, catalog, drives_file.read(folder, again))
+    return Opened(folder, rec, catalog, None if plain else drives_file.read(folder, again))
 
 
 def finished(folder: Path | str) -> Path:

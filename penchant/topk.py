@@ -16,7 +16,7 @@ from scipy import sparse
 from penchant.data import Queries
 from penchant.errors import Diverged
 
-__all__ = ["Ranks", "Scores", "finite", "ranks", "top"]
+__all__ = ["Ranks", "Scores", "best", "finite", "ranks", "top", "who"]
 
 
 class Scores(Protocol):
@@ -62,7 +62,7 @@ def ranks(
         live = np.isfinite(own)
         query, item, own = query[live], item[live], own[live]
         candidates[rows] = _row_sums(score > -np.inf)
-        rank = _compared(score, query, item, own, _who(queries.take(rows)), seed)
+        rank = _compared(score, query, item, own, who(queries.take(rows)), seed)
         found.append((query + rows.start, item, rank))
     if not found:
         none = np.zeros(0, np.int64)
@@ -88,12 +88,10 @@ def top(
     scores = np.full((len(queries), k), -np.inf, np.float32)
     for rows, score in _blocks(scorer, queries, mask, only, block):
         n = score.shape[1]
-        kth = np.full(len(score), -np.inf, np.float32) if k >= n else np.partition(score, n - k, axis=1)[:, n - k]
-        # Masked items are -inf; the smallest finite float as a floor keeps them out of short lists.
-        chosen = np.flatnonzero(score >= np.maximum(kth, np.finfo(np.float32).min)[:, None])
+        chosen = np.flatnonzero(score >= _floor(score, k)[:, None])
         query, item = chosen // n, chosen % n
         value = score.reshape(-1)[chosen]
-        key = _tie_key(seed, _who(queries.take(rows))[query], item)
+        key = _tie_key(seed, who(queries.take(rows))[query], item)
         order = np.lexsort((key, -value, query))
         query, item, value = query[order], item[order], value[order]
         place = np.arange(len(query)) - np.searchsorted(query, query)
@@ -101,6 +99,41 @@ def top(
         items[rows.start + query[keep], place[keep]] = item[keep]
         scores[rows.start + query[keep], place[keep]] = value[keep]
     return items, scores
+
+
+def best(score: np.ndarray, k: int, asker: np.uint64, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of one row of scores, best first, in the order that `top` gives: items (n,) int64 and scores (n,), n <= k.
+
+    score: (I,) float32, -inf for what may not be recommended. asker: `who` of the query.
+    """
+    item = np.flatnonzero(score >= _floor(score[None, :], k)[0])
+    value = score[item]
+    if len(item) > 4 * k:  # blocks whose maxima tie, or are far apart
+        kth = np.partition(value, len(item) - k)[len(item) - k]
+        item, value = item[value >= kth], value[value >= kth]
+    order = np.lexsort((_tie_key(seed, asker, item), -value))[:k]
+    return item[order], value[order]
+
+
+BLOCK = 64  # items whose maximum stands for them in `_floor`
+
+
+def _floor(score: np.ndarray, k: int) -> np.ndarray:
+    """A number for each row that its k best are not below, and few others are not. (B, I) -> (B,)
+
+    The k-th largest of the maxima of many blocks of items is at most the k-th largest score: one pass over maxima finds it.
+    Masked items are -inf; the smallest finite float keeps them out of short lists.
+    """
+    n, blocks = score.shape[1], score.shape[1] // BLOCK
+    floor = np.float32(np.finfo(np.float32).min)
+    if k >= n:
+        return np.full(len(score), floor)
+    if blocks > 2 * k:
+        maxima = score[:, : blocks * BLOCK].reshape(len(score), blocks, BLOCK).max(axis=2)
+        kth = np.partition(maxima, blocks - k, axis=1)[:, blocks - k]
+    else:
+        kth = np.partition(score, n - k, axis=1)[:, n - k]
+    return np.maximum(kth, floor)
 
 
 def _blocks(
@@ -161,7 +194,7 @@ def _row_sums(flags: np.ndarray) -> np.ndarray:
     return flags.view(np.uint8).sum(axis=1, dtype=narrow).astype(np.int64)
 
 
-def _who(queries: Queries) -> np.ndarray:
+def who(queries: Queries) -> np.ndarray:
     """A number for each query in the tie key: the user's row, or a hash of the history for strangers. (B,) uint64
 
     So a stranger's list is the same whoever else is asked about in the same call.

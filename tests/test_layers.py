@@ -35,8 +35,8 @@ LAYERS: dict[str, str] = {
     "3 bridge": "judge judging album",
     "4": "models/",
     "5": "ranking reasons attributes drives faithful tune",
-    "6": "recipe told identity typed noise misread sayings drives_file inputs seeds chosen run runs examples demo",
-    "7": "cli cli_data cli_enrich cli_reasons cli_store entry answers doctor screen showing term_picture serve/ __main__",
+    "6": "recipe told identity typed noise misread sayings drives_file inputs seeds chosen run runs exported examples demo",
+    "7": "cli cli_data cli_enrich cli_reasons cli_serve cli_store refresh entry answers doctor screen showing term_picture serve/ __main__",
     "8": "__init__",  # the public face, which only its users import
 }
 

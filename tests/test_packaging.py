@@ -20,7 +20,7 @@ import penchant
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-SCRIPTS = ("demo", "test", ".ci/run", "scripts/check", "scripts/setup")
+SCRIPTS = ("demo", "test", ".ci/run", "scripts/check", "scripts/servers", "scripts/setup")
 
 
 def plain(name: str) -> str:

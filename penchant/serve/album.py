@@ -1,0 +1,82 @@
+"""Album: pictures of items, those of the data that a run was made from and those that were put, as small JPEGs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+
+from penchant.catalog import Pictures
+from penchant.data import Ids
+from penchant.errors import BadPicture
+from penchant.serve.state import State
+from penchant.serve.uploads import small
+
+__all__ = ["Album"]
+
+log = logging.getLogger("penchant.serve")
+ROOM = 64_000_000  # bytes of small pictures that are kept in memory
+SIDES = (160, 320, 640)
+
+
+class Album:
+    """Opened beside: until the data are read, items of training have no picture."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._pictures = Pictures.none(Ids("item", ()))
+        self._put: set[str] = set()
+        self._small: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def open(self, pictures: Pictures) -> None:
+        """Take those of the data that the run was made from."""
+        with self._lock:
+            self._pictures = pictures
+            self._small.clear()
+            self._size = 0
+
+    def has(self, key: str) -> bool:
+        if key in self._put:
+            return True
+        row = self._pictures.items.rows_by_key.get(key, -1)
+        return row >= 0 and bool(self._pictures.where[row] >= 0)
+
+    def put(self, key: str, there: bool) -> None:
+        """An item was put, with a picture or without; an old one stays where none was sent."""
+        with self._lock:
+            if there:
+                self._put.add(key)
+            for side in SIDES:
+                gone = self._small.pop((key, side), None)
+                self._size -= len(gone or b"")
+
+    def read(self, key: str, side: int) -> bytes | None:
+        """A JPEG of about `side` pixels; None where there is none, or none that can be opened. Raises StateError."""
+        side = min(SIDES, key=lambda known: abs(known - side))
+        with self._lock:
+            found = self._small.get((key, side))
+            if found is not None:
+                self._small.move_to_end((key, side))
+                return found
+        raw = self._state.picture(key) if key in self._put else None
+        if raw is None:
+            row = self._pictures.items.rows_by_key.get(key, -1)
+            try:
+                raw = self._pictures.read(row) if row >= 0 else None
+            except OSError as error:
+                log.warning("a picture can't be read: %s", error)
+        if raw is None:
+            return None
+        try:
+            made = small(raw, side)
+        except BadPicture:
+            return None
+        with self._lock:
+            self._small[key, side] = made
+            self._size += len(made)
+            while self._size > ROOM:
+                _, old = self._small.popitem(last=False)
+                self._size -= len(old)
+        return made

@@ -1,0 +1,148 @@
+"""Asking: requests made ready, scored several at a time, and put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penchant import topk
+from penchant.data import Queries
+from penchant.errors import BadSetting, PenchantError, UnknownId
+from penchant.likeness import scores_of
+from penchant.serve import lists, replies, wire
+from penchant.serve.lists import Wish
+from penchant.serve.served import Served
+from penchant.serve.service import Service, row_of
+
+__all__ = ["Asking", "Job"]
+
+UNKNOWN = "nothing is known of this user: popular items, not personal"
+EVERYBODY = "popular items, the same for everybody"
+STANDS_IN = "the model can't be used now: popular items stand in, not personal"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request, made ready to be scored. plain: by popularity, for this reason."""
+
+    asked: wire.Asked
+    served: Served
+    queries: Queries
+    wish: Wish
+    plain: str
+
+
+class Asking:
+    """Reads alone; several threads may."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def job(self, asked: wire.Asked) -> Job:
+        """Raises BadSetting, UnknownId, UnknownKey."""
+        served = self._service.served
+        if asked.user is not None and asked.history is not None:
+            raise BadSetting("give `user`, or `history` for someone new, who is judged by that alone; not both")
+        if asked.history is not None:
+            rows = self._rows(served, asked.history)
+            queries, past = served.stranger(rows), rows
+        elif asked.user is not None:
+            queries, past = served.queries(asked.user), served.seen(asked.user)
+        else:
+            queries, past = served.stranger([]), []
+        only = served.goods.sieve.mask(dict(asked.filters), len(served.rec.items))
+        banned = [served.goods.hidden, np.array(served.rows(asked.exclude), np.int64)]
+        if not asked.chosen:
+            banned.append(np.array(past, np.int64))
+        wish = Wish(asked.k, np.concatenate(banned), only, asked.diversity, asked.per_category, asked.seed)
+        blank = not len(queries.history_items) and int(queries.users[0]) < 0
+        plain = STANDS_IN if served.problem else "" if served.rec.scorer.personal else EVERYBODY
+        return Job(asked, served, queries, wish, plain or (UNKNOWN if blank or not len(queries.history_items) else ""))
+
+    def many(self, jobs: Sequence[Job]) -> list[replies.Recommended | PenchantError]:
+        """Answers of several at once: whoever has the same model is scored together."""
+        found: dict[int, replies.Recommended | PenchantError] = {}
+        together: dict[int, list[int]] = {}
+        for place, job in enumerate(jobs):
+            if job.plain:
+                scores = np.array(job.served.popular, np.float32)
+                found[place] = self._listed(
+                    job, *lists.picked(job.served.rec, scores, job.queries, job.wish, self._caps(job))
+                )
+            else:
+                together.setdefault(id(job.served), []).append(place)
+        for places in together.values():
+            self._scored([jobs[place] for place in places], places, found)
+        return [found[place] for place in range(len(jobs))]
+
+    def _scored(
+        self, jobs: Sequence[Job], places: Sequence[int], found: dict[int, replies.Recommended | PenchantError]
+    ) -> None:
+        served, nearby = jobs[0].served, self._service.nearby
+        left = []
+        for job, place in zip(jobs, places, strict=True):
+            near = nearby.best(served.rec, job.queries, job.wish) if nearby is not None else None
+            if near is None:
+                left.append((job, place))
+            else:
+                found[place] = self._listed(job, *near)
+        for start in range(0, len(left), 16):
+            part = left[start : start + 16]
+            try:
+                scores = lists.scored(served.rec, [job.queries for job, _ in part])
+            except PenchantError as error:
+                found |= {place: error for _, place in part}
+                continue
+            for (job, place), row in zip(part, scores, strict=True):
+                found[place] = self._listed(job, *lists.picked(served.rec, row, job.queries, job.wish, self._caps(job)))
+
+    def _caps(self, job: Job) -> Sequence[Sequence[str]] | None:
+        return job.served.goods.categories if job.asked.per_category is not None else None
+
+    def _listed(self, job: Job, rows: np.ndarray, scores: np.ndarray) -> replies.Recommended:
+        served = job.served
+        keys, goods = served.rec.items.keys, served.goods
+        items = []
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            key = keys[row]
+            items.append(
+                replies.Listed.model_construct(
+                    item_id=key, title=goods.title(key), picture=self._service.album.has(key), score=score, why=None
+                )
+            )
+        note = job.plain
+        if len(items) < job.asked.k:
+            few = "no item" if not items else f"only {len(items)} item{'s' if len(items) > 1 else ''}"
+            note = f"{note + '; ' if note else ''}{few} left after filters, exclusions and what was chosen already"
+        return replies.Recommended.model_construct(
+            user=job.asked.user,
+            model=served.rec.name,
+            personal=not job.plain,
+            fallback="popular" if job.plain else None,
+            note=note,
+            items=items,
+        )
+
+    def similar(self, key: str, k: int, by: str) -> tuple[list[tuple[str, float]], str]:
+        """Items most like one, with scores, and a note. Raises UnknownId, MissingInput."""
+        served = self._service.served
+        row = row_of(served, key)
+        queries = Queries.of([-1], [[row]])
+        scores = np.array(
+            scores_of(served.rec, "content" if by == "content" else "behaviour").score(queries)[0], np.float32
+        )
+        scores[served.goods.hidden] = -np.inf
+        scores[row] = -np.inf
+        rows, value = topk.best(scores, k, topk.who(queries)[0])
+        personal = served.rec.scorer.personal or by == "content"
+        note = "" if personal else "popular items: this model knows no likeness"
+        return [(served.rec.items.keys[r], float(v)) for r, v in zip(rows, value, strict=True)], note
+
+    def _rows(self, served: Served, keys: Sequence[str]) -> list[int]:
+        get = served.rec.items.rows_by_key.get
+        for key in keys:
+            if get(key) is None:
+                raise UnknownId("item", key, (), "It is not in the catalogue. Look:  GET /items?search=WORD")
+        return [served.rec.items.rows_by_key[key] for key in keys]

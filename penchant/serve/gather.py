@@ -1,0 +1,79 @@
+"""Gather: requests that wait at the same moment are answered together, in one pass over the items."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from penchant.errors import PenchantError
+from penchant.serve import replies
+from penchant.serve.asking import Job
+
+__all__ = ["Gather"]
+
+MOST = 32  # in one pass: what a request may wait for
+SMALL = 2_000_000  # numbers read by a pass that is no longer than handing it to a thread and back
+
+Answers = Callable[[Sequence[Job]], list[replies.Recommended | PenchantError]]
+
+
+class Gather:
+    """Belongs to one event loop. Small catalogues are answered in it at once, larger ones in one thread beside."""
+
+    def __init__(self, many: Answers, cost: Callable[[Job], int]) -> None:
+        self._many, self._cost = many, cost
+        self._waiting: list[tuple[Job, asyncio.Future[replies.Recommended]]] = []
+        self._busy = False
+        self._thread = ThreadPoolExecutor(1, "penchant-scores")
+
+    async def ask(self, job: Job) -> replies.Recommended:
+        """Raises what scoring raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[replies.Recommended] = loop.create_future()
+        self._waiting.append((job, future))
+        if len(self._waiting) == 1 and not self._busy:
+            loop.call_soon(self._next)
+        return await future
+
+    def _next(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        part, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+        jobs = [job for job, _ in part]
+        if sum(map(self._cost, jobs[:1])) <= SMALL:
+            self._answer(part, _tried(self._many, jobs))
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._next)
+            return
+        self._busy = True
+        loop = asyncio.get_running_loop()
+
+        def done(found: list[replies.Recommended | Exception]) -> None:
+            self._busy = False
+            self._answer(part, found)
+            self._next()
+
+        self._thread.submit(lambda: loop.call_soon_threadsafe(done, _tried(self._many, jobs)))
+
+    @staticmethod
+    def _answer(part: Sequence[tuple[Job, asyncio.Future[replies.Recommended]]], found: Sequence[object]) -> None:
+        for (_, future), one in zip(part, found, strict=True):
+            if future.cancelled():
+                continue
+            if isinstance(one, Exception):
+                future.set_exception(one)
+            else:
+                assert isinstance(one, replies.Recommended)
+                future.set_result(one)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _tried(many: Answers, jobs: Sequence[Job]) -> list[replies.Recommended | Exception]:
+    """A fault is each one's answer: nobody waits for ever."""
+    try:
+        return list(many(jobs))
+    except Exception as error:
+        return [error] * len(jobs)

@@ -1,0 +1,39 @@
+"""Gauges: what /metrics tells, in Prometheus' format; without anybody's id."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["Gauges"]
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Gauges:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = {"registry": self.registry, "namespace": "penchant"}
+        self._requests = Counter("requests", "Requests by route and status", ("route", "status"), **own)  # type: ignore[arg-type]
+        self._seconds = Histogram("request_seconds", "Seconds by route", ("route",), buckets=BUCKETS, **own)  # type: ignore[arg-type]
+        self._lists = Counter("lists", "Lists by what they rest on", ("kind",), **own)  # type: ignore[arg-type]
+        self._sizes = {
+            name: Gauge(name, said, **own)  # type: ignore[arg-type]
+            for name, said in (
+                ("items", "Items shown"),
+                ("people", "People known"),
+                ("ready", "1 where the model answers"),
+            )
+        }
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def listed(self, kind: str) -> None:
+        """kind: "personal" or "popular"."""
+        self._lists.labels(kind).inc()
+
+    def text(self, **sizes: float) -> bytes:
+        for name, value in sizes.items():
+            self._sizes[name].set(value)
+        return generate_latest(self.registry)

@@ -1,0 +1,45 @@
+"""Pulse: what is looked at every few seconds beside the requests: keys, the database, and items left out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from penchant.errors import StateError
+from penchant.serve.keys import Keys
+from penchant.serve.service import Service
+
+__all__ = ["Pulse"]
+
+log = logging.getLogger("penchant.serve")
+EVERY = 2.0  # seconds: for so long a revoked key may still hold
+
+
+class Pulse:
+    """problem: why choices can't be kept now; "" where they can."""
+
+    def __init__(self, service: Service, keys: Keys) -> None:
+        self._service, self._keys = service, keys
+        self._stop = threading.Event()
+        self.problem = ""
+        self._thread = threading.Thread(target=self._run, name="penchant-pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY):
+            try:
+                self._keys.read()
+                self._service.state.probe()
+                said = ""
+            except StateError as error:
+                said = str(error)
+            if said != self.problem:
+                log.warning("%s", said or "the database is back")
+            self.problem = said
+            if not said and self._service.served.goods.left and self._service.encoders.ready:
+                self._service.catch_up()

@@ -1,0 +1,142 @@
+"""Served: one run with everything that came since, ready to answer. A reload makes another beside it and swaps them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from penchant import runs
+from penchant.catalog import Catalog, Pictures
+from penchant.data import Ids, Queries, no_history
+from penchant.errors import Leak, MissingFile
+from penchant.model import Recommender
+from penchant.runs import Opened
+from penchant.scorers import Popularity
+from penchant.serve.goods import Goods
+from penchant.serve.newest import Newest
+from penchant.serve.people import People
+from penchant.serve.state import State
+
+__all__ = ["Served", "open_run"]
+
+log = logging.getLogger("penchant.serve")
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """problem: why popular items stand in for the model; "" where it answers itself. popular: (I,) choices of each item, live ones
+    too; written to in place."""
+
+    newest: Newest
+    goods: Goods
+    people: People
+    popular: np.ndarray
+    reviews: dict[tuple[str, str], str]
+    problem: str = ""
+
+    @staticmethod
+    def load(folder: Path, state: State) -> Served:
+        """The newest run of a folder with what the state has. Raises MissingFile where there is no run at all."""
+        newest = Newest.of(folder)
+        opened, problem = open_run(newest.folder)
+        forgotten = state.forgotten()
+        goods = Goods.of(opened, list(state.items()), state.deleted())
+        live = (event for number, event in state.events() if number > newest.folded)
+        people = People(opened.recommender, (), forgotten)
+        served = Served(newest, goods, people, _counts(goods.rec), {}, problem)
+        for event in live:
+            served.count(event.item_id)
+            people.add(event)
+        if opened.drives is not None:
+            said = {pair: text for pair, text in opened.drives.reviews.items() if people.row(pair[0]) >= 0}
+            served = replace(served, reviews=said)
+            drives = replace(opened.drives, reviews=said)
+            served = replace(served, goods=replace(goods, base=replace(opened, drives=drives)))
+        return served
+
+    @property
+    def rec(self) -> Recommender:
+        return self.goods.rec
+
+    @property
+    def folder(self) -> Path:
+        return self.newest.folder
+
+    def count(self, key: str) -> None:
+        row = self.rec.items.rows_by_key.get(key, -1)
+        if 0 <= row < len(self.popular):
+            self.popular[row] += 1
+
+    def with_goods(self, goods: Goods) -> Served:
+        popular = self.popular
+        if len(goods.rec.items) > len(popular):
+            popular = np.concatenate([popular, np.zeros(len(goods.rec.items) - len(popular), np.float32)])
+        return replace(self, goods=goods, popular=popular)
+
+    def forget(self, user: str) -> None:
+        """What is in memory of a person."""
+        self.people.forget(user)
+        for pair in [pair for pair in self.reviews if pair[0] == user]:
+            del self.reviews[pair]
+
+    def queries(self, user: str) -> Queries:
+        """Someone who chose something since training is judged by all she chose, like a stranger; her trained row, which knows
+        nothing of it, is not asked."""
+        row, live = self.people.row(user), self.people.live(user)
+        if not live:
+            return Queries.of([row], [self.people.trained(user)]) if row >= 0 else no_history([-1])
+        return self.stranger([*self.people.trained(user).tolist(), *self.rows(c.item_id for c in live)])
+
+    def stranger(self, rows: list[int]) -> Queries:
+        """The newest place of each item counts."""
+        return Queries.of([-1], [list(dict.fromkeys(reversed(rows)))[::-1]])
+
+    def rows(self, keys: object) -> list[int]:
+        """Rows of those keys that the model knows."""
+        get = self.rec.items.rows_by_key.get
+        return [row for key in keys if (row := get(key, -1)) >= 0]  # type: ignore[attr-defined]
+
+    def seen(self, user: str) -> list[int]:
+        """Rows that are not recommended to her again."""
+        return [*self.people.seen(user).tolist(), *self.rows(c.item_id for c in self.people.live(user))]
+
+
+def open_run(folder: Path) -> tuple[Opened, str]:
+    """A run, or where its model can't be used what most people chose in it, with the reason. Raises MissingFile, Leak."""
+    try:
+        return runs.read(folder), ""
+    except Leak:
+        raise
+    except Exception as error:
+        if isinstance(error, MissingFile) and not (folder / "items.parquet").exists():
+            raise
+        problem = str(error)
+    log.warning("the model can't be used: %s", problem)
+    try:
+        return runs.read(folder, plain=True), problem
+    except Exception:
+        return _bare(folder), problem
+
+
+def _bare(folder: Path) -> Opened:
+    """The catalogue alone, where nothing of the model can be read; without that, nothing."""
+    import polars as pl
+
+    try:
+        table = pl.read_parquet(folder / "items.parquet")
+        keys = Ids("item", tuple(table["item_id"].to_list()))
+        text: Mapping[str, tuple[str | None, ...]] = {
+            c: tuple(table[c].to_list()) for c in table.columns if c != "item_id" and table[c].dtype == pl.String
+        }
+    except Exception:
+        keys, text = Ids("item", ()), {}
+    rec = Recommender("popular", {}, Ids("user", ()), keys, Popularity(np.zeros(len(keys), np.float32)), no_history([]))
+    return Opened(folder, rec, Catalog(keys, text, Pictures.none(keys)))
+
+
+def _counts(rec: Recommender) -> np.ndarray:
+    return np.array(rec.popularity, np.float32)

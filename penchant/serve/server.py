@@ -1,0 +1,146 @@
+"""Server: everything put together and run under uvicorn, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from penchant.errors import BadSetting, PenchantError
+from penchant.serve.app import make
+from penchant.serve.asking import Asking
+from penchant.serve.browse import Browse
+from penchant.serve.gauges import Gauges
+from penchant.serve.guard import Guard, Rules, is_local
+from penchant.serve.keys import Keys
+from penchant.serve.lineage import Lineage
+from penchant.serve.pulse import Pulse
+from penchant.serve.service import Service
+from penchant.serve.state import State
+from penchant.serve.telling import Telling
+from penchant.store import Store
+
+__all__ = ["Server", "Settings"]
+
+log = logging.getLogger("penchant.serve")
+SILENT = 15.0  # seconds in which a connection must have sent a request
+CONNECTIONS = 1_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """hosts: names by which it may be called beside its own. people, reads: need a key. rate: requests a second of one caller."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    hosts: tuple[str, ...] = ()
+    people: bool = False
+    reads: bool = False
+    rate: float | None = None
+    index_from: int = 200_000
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine is to reach it: no other name is allowed that a proxy might send."""
+        return is_local(self.host) and all(map(is_local, self.hosts))
+
+    @property
+    def rules(self) -> Rules:
+        own = {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower(), *(name.lower() for name in self.hosts)}
+        anywhere = self.host in ("0.0.0.0", "::") and not self.hosts  # whoever opens it to all names need not list them
+        rate = self.rate if self.rate is not None else None if self.local else 50.0
+        return Rules(self.people or not self.local, self.reads, rate or None, None if anywhere else frozenset(own))
+
+
+class Protocol(HttpToolsProtocol):
+    """Closes a connection on which no whole head of a request has come in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(SILENT, self._silent)
+
+    def _silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server:
+    """Opens a run and its state; `run` answers until a signal ends it. Everything is released by `close`."""
+
+    def __init__(self, folder: Path, state: State, store: Store, settings: Settings) -> None:
+        self.settings = settings
+        self.service = Service(folder, state, settings.index_from)
+        self.keys = Keys(state)
+        self.gauges = Gauges()
+        self.pulse = Pulse(self.service, self.keys)
+        self._store = store
+        self.lineage = Lineage(store)
+        telling = Telling(self.service, self.lineage)
+        browse = Browse(self.service, Asking(self.service), folder.resolve().parent)
+        app = make(self.service, Asking(self.service), telling, browse, settings.rules, self.gauges, self.pulse)
+        self.app = Guard(app, settings.rules, self.keys, self.gauges)
+
+    def listen(self) -> socket.socket:
+        """The socket, bound. Raises BadSetting where the port is taken or the host is none of this machine."""
+        family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
+        try:
+            found = socket.socket(family, socket.SOCK_STREAM)
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind((self.settings.host.strip("[]"), self.settings.port))
+        except (OSError, OverflowError) as error:
+            raise BadSetting(
+                f"cannot listen on {self.settings.host}:{self.settings.port}: {error}. Choose another:  --port N, --host ADDRESS"
+            ) from None
+        return found
+
+    def run(self, listening: socket.socket) -> None:
+        """Blocks until SIGINT or SIGTERM; requests in work are answered first."""
+        self.pulse.start()
+        threading.Thread(target=self._source, name="penchant-source", daemon=True).start()
+        config = uvicorn.Config(
+            self.app,
+            http=Protocol,
+            loop="uvloop",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=CONNECTIONS,
+            backlog=1024,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=10,
+            h11_max_incomplete_event_size=16_384,
+        )
+        uvicorn.Server(config).run([listening])
+
+    def _source(self) -> None:
+        """The data that the run was made from, for pictures and for where texts come from; read beside, and not missed where gone."""
+        from penchant.inputs import make_split, open_data
+        from penchant.recipe import SplitSpec
+        from penchant.typed import made
+
+        try:
+            raw = tomllib.loads((self.service.served.folder / "recipe.lock.toml").read_text("utf-8"))
+            data = open_data(
+                str(raw["data"]), self._store, raw.get("interactions", "interactions"), raw.get("min_rating")
+            )
+            self.service.album.open(data.catalog.pictures)
+            parted = make_split(data, made("split", SplitSpec, raw.get("split", {})))
+            seen = frozenset((parted.train.hash, parted.known(("train", "valid", "test")).hash))
+            self.lineage.data, self.lineage.train = data.name, seen
+        except (PenchantError, OSError, LookupError, ValueError) as error:
+            log.warning("the data of the run can't be read, so items have no pictures: %s", error)
+
+    def close(self) -> None:
+        self.pulse.stop()
+        self.service.close()
+        self.service.state.close()

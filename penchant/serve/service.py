@@ -1,0 +1,186 @@
+"""Service: what the routes do, without HTTP. Reads go on while something is written; writes are one at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from penchant.errors import CannotServeColdItems, MissingFile, PenchantError, StateBusy, UnknownId
+from penchant.serve import replies, wire
+from penchant.serve.album import Album
+from penchant.serve.encoders import Encoders
+from penchant.serve.goods import Goods
+from penchant.serve.nearby import Nearby
+from penchant.serve.served import Served
+from penchant.serve.state import Event, Kept, State
+from penchant.serve.uploads import clean
+
+__all__ = ["Service", "row_of"]
+
+
+class Service:
+    """One run folder, served. Open it, then `close`; every method may be called from any thread."""
+
+    def __init__(self, folder: Path, state: State, index_from: int = 200_000, threads: int | None = None) -> None:
+        self.run, self.state = folder, state
+        self._index_from, self._threads = index_from, threads
+        self._writing = threading.RLock()
+        self.album = Album(state)
+        self.served = Served.load(folder, state)
+        self.encoders = self._encoders(self.served)
+        self.nearby: Nearby | None = None
+        self._meet(self.served)
+
+    def close(self) -> None:
+        self.encoders.close()
+
+    # Writing: the state first, then memory; what was answered is on disk.
+
+    def put(self, key: str, new: wire.New) -> replies.Put:
+        """A new item, or another content of one. Raises BadPicture, CannotServeColdItems, StateBusy."""
+        fields: dict[str, str | None] = {"title": new.title, "description": new.description, "brand": new.brand}
+        fields |= {"categories": new.categories, **new.fields}
+        fields = {name: text for name, text in fields.items() if text}
+        picture = clean(new.picture) if new.picture is not None else None
+        trained = key in self.served.goods.base.recommender.items.rows_by_key
+        old = None if picture is not None else self.state.picture(key)
+        if not trained and (why := self.why_not()):
+            raise CannotServeColdItems(why)
+        encoders = self.encoders
+        vectors = {} if trained else encoders.vectors(fields, picture if picture is not None else old)
+        kept = Kept(key, fields, new.numbers, picture if picture is not None else old, vectors)
+        with self._writing:
+            changed = key in self.served.goods.put and not trained
+            goods = self.served.goods.with_item(kept)
+            self.state.put(kept)
+            self.served = self.served.with_goods(replace_put(goods, kept))
+            self.album.put(key, kept.picture is not None)
+            self._index()
+        if trained:
+            note = "What is shown has changed. Its place in the lists is what the model learned of it, until the next refresh."
+            return replies.Put(item_id=key, served="words", visible=True, note=note)
+        return replies.Put(item_id=key, served="changed" if changed else "new", visible=True, note="")
+
+    def why_not(self) -> str:
+        """Why new items can't be taken in; "" where they can."""
+        served = self.served
+        if served.problem:
+            return f"the model can't be used, so nothing can be told of a new item: {served.problem}"
+        rec = served.goods.base.recommender
+        if rec.scorer.intake is None or rec.stock is None or not rec.scorer.intake.reads(rec.stock):
+            return _cannot(rec)
+        if self.encoders.why_not:
+            return f"{self.encoders.why_not}. Add the item to the data and train again:  penchant refresh {self.run}"
+        return ""
+
+    def delete(self, key: str) -> None:
+        """Never recommended again, from the moment this returns. Raises UnknownId, StateBusy."""
+        with self._writing:
+            row_of(self.served, key)
+            self.state.delete(key)
+            self.served = self.served.with_goods(self.served.goods.without(key))
+
+    def add(self, events: Sequence[wire.Choice], key: str | None) -> bool:
+        """Choices; False where this key came before with the same. Raises UnknownId for an item, KeyReused, StateBusy."""
+        now = time.time()
+        with self._writing:
+            served = self.served
+            for one in events:
+                if one.item not in served.rec.items.rows_by_key and one.item not in served.goods.put:
+                    raise UnknownId(
+                        "item", one.item, (), "Nothing of this request was kept. Put the item first:  PUT /items/ID"
+                    )
+            made = [Event(e.user, e.item, now if e.at is None else e.at, e.review) for e in events]
+            given = [replace(m, at=0.0) if e.at is None else m for e, m in zip(events, made, strict=True)]
+            if not self.state.add(made, key, given):
+                return False
+            for event in made:
+                served.people.add(event)
+                served.count(event.item_id)
+        return True
+
+    def forget(self, user: str) -> list[str]:
+        """A person out of state and memory; what is left elsewhere, with the commands. Raises StateBusy."""
+        from penchant.serve.forgotten import remains
+
+        with self._writing:
+            there = user in self.served.goods.base.recommender.users.rows_by_key
+            self.state.forget(user)
+            self.served.forget(user)
+            return remains(self.run, self.served.folder, user, there)
+
+    def reload(self) -> bool:
+        """The newest run in place of this one, without a lost request; False where it is the same. Raises MissingFile, Leak."""
+        with self._writing:
+            served = Served.load(self.run, self.state)
+            if served.problem and not self.served.problem:
+                raise MissingFile(f"the newer run can't be used, and the old one goes on: {served.problem}")
+            old = self.encoders
+            self.encoders = self._encoders(served)
+            changed = served.newest != self.served.newest
+            self.served = served
+            self.nearby = None
+            self._meet(served)
+        old.close()
+        return changed
+
+    def catch_up(self) -> None:
+        """Take in items that this model had no vectors of; for a thread beside."""
+        for key in list(self.served.goods.left):
+            kept = self.served.goods.put.get(key)
+            if kept is None or self.why_not():
+                continue
+            try:
+                picture = self.state.picture(key)
+                vectors = self.encoders.vectors(kept.fields, picture)
+                with self._writing:
+                    if self.served.goods.put.get(key) is not kept:
+                        continue
+                    whole = replace(kept, vectors=vectors, picture=picture)
+                    goods = self.served.goods.with_item(whole)
+                    self.state.put(whole)
+                    self.served = self.served.with_goods(replace_put(goods, whole))
+                    self._index()
+            except (PenchantError, StateBusy):
+                continue
+
+    def _encoders(self, served: Served) -> Encoders:
+        rec = served.goods.base.recommender
+        able = rec.stock is not None and rec.scorer.intake is not None and not served.problem
+        return Encoders(served.folder, tuple(rec.stock.features) if able and rec.stock is not None else ())
+
+    def _meet(self, served: Served) -> None:
+        """What depends on which run is served."""
+        for key, kept in served.goods.put.items():
+            self.album.put(key, kept.has_picture)
+        self._index()
+
+    def _index(self) -> None:
+        rec = self.served.rec
+        if self.nearby is None or not self.nearby.fits(rec):
+            self.nearby = Nearby.of(rec, self._index_from)
+
+
+def replace_put(goods: Goods, kept: Kept) -> Goods:
+    """Without the picture's bytes, which the state has."""
+    return replace(
+        goods, put={**goods.put, kept.item_id: replace(kept, picture=None, has_picture=kept.picture is not None)}
+    )
+
+
+def _cannot(rec: object) -> str:
+    from penchant.intake import cannot
+    from penchant.model import Recommender
+
+    assert isinstance(rec, Recommender)
+    return cannot(rec)
+
+
+def row_of(served: Served, key: str) -> int:
+    """Raises UnknownId, also for an item that was deleted."""
+    if key not in served.goods:
+        raise UnknownId("item", key, (), "It is not in the catalogue, or was deleted. Look:  GET /items?search=WORD")
+    return served.rec.items.rows_by_key[key]

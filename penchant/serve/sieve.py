@@ -1,0 +1,154 @@
+"""Sieve: which items a filter lets through, by an index of values that grows with the catalogue."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from threading import Lock
+
+import numpy as np
+
+from penchant.catalog import Catalog
+from penchant.errors import UnknownKey
+from penchant.serve.wire import Between
+
+__all__ = ["SPLIT", "Sieve"]
+
+SPLIT = re.compile(r"[|,;]")
+KEPT = 64  # masks of filters that were asked for lately
+
+Wanted = Between | bool | int | float | str | list[str]
+
+
+def _split(field: str, text: str | None) -> list[str]:
+    """The values that a text field holds: several where it is a list of categories."""
+    found = SPLIT.split(text or "") if field == "categories" else [text or ""]
+    return [part.strip() for part in found if part.strip()]
+
+
+class Sieve:
+    """Rows of items by the values of their fields. Safe to be read while an item is put.
+
+    A text field lets an item through whose value, or one of whose categories, is one of those asked for, whatever the letters'
+    case; a number one that is equal, or between. An item without a value is never let through.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._lock = Lock()
+        self._size = len(catalog.items)
+        self._text: dict[str, dict[str, set[int]]] = {}
+        self._columns = {name: column for name, column in catalog.fields.items() if name != "description"}
+        self._numbers = {name: column.cast(float, strict=False).to_numpy() for name, column in catalog.numbers.items()}
+        self._spelt: dict[str, dict[str, str]] = {}
+        self._later: dict[int, dict[str, str | None]] = {}  # rows that were put
+        self._masks: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def _index(self, field: str) -> dict[str, set[int]]:
+        """Built when a field is first asked for."""
+        if field not in self._text:
+            index: dict[str, set[int]] = {}
+            self._spelt[field] = {}
+            for row, text in enumerate(self._columns[field]):
+                if row not in self._later:
+                    self._enter(field, index, row, text)
+            for row, fields in self._later.items():
+                self._enter(field, index, row, fields.get(field))
+            self._text[field] = index
+        return self._text[field]
+
+    def _enter(self, field: str, index: dict[str, set[int]], row: int, text: str | None) -> None:
+        for part in _split(field, text):
+            index.setdefault(part.casefold(), set()).add(row)
+            self._spelt[field].setdefault(part.casefold(), part)
+
+    def values(self, field: str, most: int) -> list[tuple[str, int]]:
+        """The commonest values of a text field, and how many items have each."""
+        with self._lock:
+            if field not in self._columns:
+                return []
+            index = self._index(field)
+            best = sorted(((len(rows), value) for value, rows in index.items() if rows), key=lambda v: (-v[0], v[1]))
+            return [(self._spelt[field].get(value, value), count) for count, value in best[:most]]
+
+    def mask(self, filters: Mapping[str, Wanted], size: int) -> np.ndarray | None:
+        """(size,) bool, read-only; None for no filter. Raises UnknownKey for a field that the catalogue has not."""
+        if not filters:
+            return None
+        key = repr(sorted(filters.items(), key=lambda f: f[0]))
+        with self._lock:
+            found = self._masks.get(key)
+            if found is None:
+                found = np.ones(self._size, bool)
+                for field, wanted in filters.items():
+                    found &= self._one(field, wanted)
+                found.flags.writeable = False
+                self._masks[key] = found
+                if len(self._masks) > KEPT:
+                    self._masks.popitem(last=False)
+            self._masks.move_to_end(key)
+        if len(found) < size:  # an item that has come since is not sieved yet
+            return np.concatenate([found, np.zeros(size - len(found), bool)])
+        return found[:size]
+
+    def put(self, row: int, fields: Mapping[str, str | None], numbers: Mapping[str, object]) -> None:
+        """What the item at this row has now."""
+        with self._lock:
+            if row >= self._size:
+                self._numbers = {n: _longer(c, row + 1) for n, c in self._numbers.items()}
+                self._size = row + 1
+            for name in numbers:
+                if name not in self._numbers:
+                    self._numbers[name] = np.full(self._size, np.nan)
+            for name, column in self._numbers.items():
+                value = numbers.get(name)
+                column = column.copy() if not column.flags.writeable else column
+                column[row] = np.nan if value is None else float(value)  # type: ignore[arg-type]
+                self._numbers[name] = column
+            for name in fields:
+                if name != "description":
+                    self._columns.setdefault(name, ())
+            for name, index in self._text.items():
+                for part in _split(name, self._had(name, row)):
+                    index.get(part.casefold(), set()).discard(row)
+                self._enter(name, index, row, fields.get(name))
+            self._later[row] = dict(fields)
+            self._masks.clear()
+
+    def _had(self, field: str, row: int) -> str | None:
+        if row in self._later:
+            return self._later[row].get(field)
+        column = self._columns[field]
+        return column[row] if row < len(column) else None
+
+    def _one(self, field: str, wanted: Wanted) -> np.ndarray:
+        if field in self._numbers:
+            return self._number(self._numbers[field], wanted)
+        if field not in self._columns:
+            raise UnknownKey("the catalogue", field, [*self._columns, *self._numbers], "field")
+        mask = np.zeros(self._size, bool)
+        values: Sequence[object] = wanted if isinstance(wanted, list) else [wanted]
+        index = self._index(field)
+        for value in values:
+            rows = index.get(str(value).strip().casefold())
+            if rows:
+                mask[np.fromiter(rows, np.int64, len(rows))] = True
+        return mask
+
+    @staticmethod
+    def _number(column: np.ndarray, wanted: Wanted) -> np.ndarray:
+        if isinstance(wanted, Between):
+            low = -np.inf if wanted.min is None else wanted.min
+            high = np.inf if wanted.max is None else wanted.max
+            return (column >= low) & (column <= high)
+        values = []
+        for value in wanted if isinstance(wanted, list) else [wanted]:
+            try:
+                values.append(float(value))
+            except ValueError:
+                continue  # no number is equal to a word
+        return np.isin(column, values)
+
+
+def _longer(column: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([column, np.full(size - len(column), np.nan)])

@@ -1,0 +1,119 @@
+"""Telling: reasons, histories and items in words, as they go over the wire."""
+
+from __future__ import annotations
+
+from penchant.errors import UnknownId
+from penchant.reasons import Reason, explain
+from penchant.serve import replies
+from penchant.serve.lineage import Lineage
+from penchant.serve.served import Served
+from penchant.serve.service import Service
+
+__all__ = ["Telling"]
+
+SHOWN = 500  # choices of a history on the page, the newest
+
+
+class Telling:
+    def __init__(self, service: Service, lineage: Lineage) -> None:
+        self._service, self._lineage = service, lineage
+
+    def reason(self, served: Served, user: str | None, history: list[str] | None, item: str) -> replies.Reason:
+        """Why an item is for somebody. history: of someone new. Raises UnknownId."""
+        goods = served.goods
+        if item not in goods:
+            raise UnknownId("item", item, (), "It is not in the catalogue, or was deleted.")
+        if served.problem:
+            return self._plain("The model can't be used now: popular items stand in for it.")
+        if history is None and user is not None:
+            choices = [c.item_id for c in served.people.choices(user)]
+            live = bool(served.people.live(user)) or served.people.row(user) < 0
+            history = [key for key in choices if key in served.rec.items.rows_by_key] if live else None
+        drives = goods.base.drives
+        found = explain(
+            served.rec,
+            user or "(someone new)",
+            item,
+            goods.catalog,
+            None if history is None else tuple(history),
+            drives=drives,
+        )
+        return self._told(found)
+
+    def _told(self, found: Reason) -> replies.Reason:
+        heard = None
+        if found.heard is not None:
+            notes = [replies.Noted(text=n.text, begin=n.begin, end=n.end) for n in found.heard.notes]
+            lately = list(found.heard.lately)
+            heard = replies.Heard(
+                probability=found.heard.probability, profile=found.heard.profile, notes=notes, lately=lately
+            )
+        has = self._service.album.has
+        evidence = [
+            replies.Evidence(item_id=e.item_id, title=e.title, picture=has(e.item_id), weight=e.weight, span=e.span)
+            for e in found.evidence
+        ]
+        motives = [replies.Moved(phrases=list(m.phrases), lift=m.lift) for m in found.motives]
+        return replies.Reason(
+            sentence=found.sentence,
+            evidence=evidence,
+            words=list(found.words),
+            motives=motives,
+            share=found.share,
+            exact=found.exact,
+            heard=heard,
+        )
+
+    @staticmethod
+    def _plain(sentence: str) -> replies.Reason:
+        return replies.Reason(sentence=sentence, evidence=[], words=[], motives=[], share=0.0, exact=False)
+
+    def whole(self, served: Served, key: str) -> replies.Whole:
+        """Everything about one item. Raises UnknownId."""
+        goods = served.goods
+        if key not in goods and key not in goods.gone:
+            raise UnknownId("item", key, (), "It is not in the catalogue. Look:  GET /items?search=WORD")
+        words, row = goods.words(key), served.rec.items.rows_by_key.get(key, -1)
+        gone = key in goods.gone
+        return replies.Whole(
+            item_id=key,
+            title=key if gone else words.title,
+            picture=not gone and self._service.album.has(key),
+            fields={} if gone else dict(words.fields),
+            numbers={} if gone else dict(words.numbers),
+            came=goods.came(key),
+            deleted=gone,
+            chosen_by=int(served.popular[row]) if row >= 0 else 0,
+            lineage=[] if gone else self._lineage.of("item", key, served),
+        )
+
+    def history(self, served: Served, user: str) -> replies.History:
+        """What is known of a person; nothing for who is not known."""
+        choices = served.people.choices(user)[-SHOWN:]
+        has, title = self._service.album.has, served.goods.title
+        told = []
+        for c in choices:
+            review = c.review or served.reviews.get((user, c.item_id), "")
+            there = c.item_id in served.goods
+            past = {"title": title(c.item_id) if there else c.item_id, "picture": there and has(c.item_id)}
+            told.append(replies.Past(item_id=c.item_id, at=c.at, live=c.live, review=review, **past))  # type: ignore[arg-type]
+        row = served.people.row(user)
+        return replies.History(
+            user_id=user,
+            known=served.people.known(user),
+            history=told,
+            motives=self._motives(served, user),
+            lineage=self._lineage.of("user", user, served) if row >= 0 else [],
+        )
+
+    def _motives(self, served: Served, user: str) -> list[replies.Moved]:
+        """What moves a person more than others, where the model says so."""
+        from penchant.reasons import moved
+
+        if served.problem or not served.people.known(user):
+            return []
+        queries = served.queries(user)
+        return [
+            replies.Moved(phrases=list(m.phrases), lift=m.lift)
+            for m in moved(served.rec, queries, served.goods.base.drives)
+        ]
