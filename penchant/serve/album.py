@@ -25,15 +25,17 @@ class Album:
     def __init__(self, state: State) -> None:
         self._state = state
         self._pictures = Pictures.none(Ids("item", ()))
+        self.coming = True
         self._put: set[str] = set()
         self._small: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
 
-    def open(self, pictures: Pictures) -> None:
-        """Take those of the data that the run was made from."""
+    def open(self, pictures: Pictures | None) -> None:
+        """Take those of the data that the run was made from; None where they can't be had."""
         with self._lock:
-            self._pictures = pictures
+            self.coming = False
+            self._pictures = self._pictures if pictures is None else pictures
             self._small.clear()
             self._size = 0
 

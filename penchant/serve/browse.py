@@ -79,6 +79,7 @@ class Browse:
             why_not=why_not,
             private=private,
             writes_need_key=True,
+            pictures_coming=service.album.coming,
             fields=list(catalog.fields),
             numbers=list(catalog.numbers),
             categories=[

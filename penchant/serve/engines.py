@@ -21,7 +21,7 @@ import sqlalchemy as sql
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from penchant.errors import MissingExtra, StateBusy, StateError
+from penchant.errors import StateBusy, StateError
 from penchant.serve.schema import HEAD, VERSION_TABLE
 
 __all__ = ["Place", "connected", "migrate", "place", "queue", "sweep", "told", "writing"]
@@ -78,18 +78,15 @@ def connected(where: Place, wait: float) -> Engine:
     """An engine for many threads. wait: seconds to wait for a lock or a connection before StateBusy."""
     if where.file is not None:
         return _sqlite(where.file, wait)
-    try:
-        engine = sql.create_engine(
-            where.address,
-            pool_size=8,
-            max_overflow=32,
-            pool_timeout=wait,
-            pool_pre_ping=True,  # a server that came back is found by the next call
-            hide_parameters=True,
-            connect_args={"connect_timeout": max(2, math.ceil(wait)), "application_name": "penchant"},
-        )
-    except ModuleNotFoundError:
-        raise MissingExtra("a PostgreSQL database", "postgres") from None
+    engine = sql.create_engine(
+        where.address,
+        pool_size=8,
+        max_overflow=32,
+        pool_timeout=wait,
+        pool_pre_ping=True,  # a server that came back is found by the next call
+        hide_parameters=True,
+        connect_args={"connect_timeout": max(2, math.ceil(wait)), "application_name": "penchant"},
+    )
 
     @sql.event.listens_for(engine, "connect")
     def settings(connection: sqlite3.Connection, _: object) -> None:

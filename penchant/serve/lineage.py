@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 from penchant.errors import PenchantError, StateError
 from penchant.serve import replies
@@ -16,6 +18,12 @@ __all__ = ["Lineage"]
 
 log = logging.getLogger("penchant.serve")
 LONGEST = 4_000  # letters of a text
+
+
+def _drivers(reply: Mapping[str, Any] | None) -> list[str]:
+    """What a typed reply calls so, the strongest first."""
+    found = (reply or {}).get("drivers")
+    return [str(one)[:200] for one in found[:8]] if isinstance(found, list) else []
 
 
 class Lineage:
@@ -47,6 +55,7 @@ class Lineage:
                         prompt=asked[:LONGEST],
                         ref=ref,
                         status=row.status or "",
+                        phrases=_drivers(row.reply),
                     )
                 )
         return found

@@ -80,7 +80,7 @@ class Items(Wire):
 
 
 class Told(Wire):
-    """A text that a language model, or rules, wrote: what of, by which prompt, and where it lies in the store."""
+    """A text that a language model, or rules, wrote: what of, by which prompt, and where it lies in the store. phrases: its drivers."""
 
     what: str
     text: str
@@ -88,6 +88,7 @@ class Told(Wire):
     prompt: str
     ref: str
     status: str
+    phrases: list[str]
 
 
 class Whole(Item):
@@ -186,6 +187,7 @@ class About(Wire):
     why_not: str
     private: bool
     writes_need_key: bool
+    pictures_coming: bool
     fields: list[str]
     numbers: list[str]
     categories: list[Category]

@@ -138,6 +138,7 @@ class Server:
             seen = frozenset((parted.train.hash, parted.known(("train", "valid", "test")).hash))
             self.lineage.data, self.lineage.train = data.name, seen
         except (PenchantError, OSError, LookupError, ValueError) as error:
+            self.service.album.open(None)
             log.warning("the data of the run can't be read, so items have no pictures: %s", error)
 
     def close(self) -> None:

@@ -97,13 +97,16 @@ class Telling:
             there = c.item_id in served.goods
             past = {"title": title(c.item_id) if there else c.item_id, "picture": there and has(c.item_id)}
             told.append(replies.Past(item_id=c.item_id, at=c.at, live=c.live, review=review, **past))  # type: ignore[arg-type]
-        row = served.people.row(user)
+        lineage = self._lineage.of("user", user, served) if served.people.row(user) >= 0 else []
+        motives = self._motives(served, user)
+        if not motives:  # of a model that knows none, what was written of her, if anything was
+            motives = [replies.Moved(phrases=[phrase], lift=0.0) for told in lineage for phrase in told.phrases][:4]
         return replies.History(
             user_id=user,
             known=served.people.known(user),
             history=told,
-            motives=self._motives(served, user),
-            lineage=self._lineage.of("user", user, served) if row >= 0 else [],
+            motives=motives,
+            lineage=lineage,
         )
 
     def _motives(self, served: Served, user: str) -> list[replies.Moved]:

@@ -120,6 +120,12 @@ export function soon(work, wait = 180) {
 // The key --------------------------------------------------------------------------------------------------------
 
 export const heldKey = () => sessionStorage.getItem(KEY) ?? "";
+const given = new URLSearchParams(location.hash.slice(1)); // `penchant demo --serve` opens the page with its key
+if (given.has("key")) {
+  sessionStorage.setItem(KEY, given.get("key"));
+  given.delete("key");
+  history.replaceState(null, "", `#${given}`);
+}
 let asking = null; // everything that waits for a key waits for one dialog
 
 function askForKey(refused) {

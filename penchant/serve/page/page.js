@@ -1,6 +1,4 @@
-/** The main page: whose list it is, the list with its reasons, and what changes it.
- *
- * The address says what is looked at (#user=ID, #new, &item=ID); every step goes through it, so that the browser's way
+/** The main page: whose list it is, the list with its reasons, and what changes it. The address says what is looked at (#user=ID, #new, &item=ID); every step goes through it, so that the browser's way
  * back works and a place can be sent to somebody. Replies that are overtaken are dropped (`newest`).
  */
 
@@ -228,6 +226,7 @@ async function remove(item) {
 async function introduce() {
   const about = await api("/about");
   const first = app.about.items === undefined;
+  const arrived = app.about.pictures_coming && !about.pictures_coming;
   app.about = about;
   put(
     find("about"),
@@ -241,8 +240,9 @@ async function introduce() {
     about.run && ["Run ", h("code", {}, about.run), ". "],
     "This page asks nobody but the service it came from.",
   );
-  if (!about.ready) setTimeout(() => introduce().catch(failed), 4000);
-  if (!first) return void (about.ready && recommend("Now that the model is ready"));
+  if (!about.ready || about.pictures_coming) setTimeout(() => introduce().catch(failed), about.ready ? 1500 : 4000);
+  if (arrived) app.user ? refreshPerson() : grid.load();
+  if (!first) return void (about.ready && !about.pictures_coming && recommend(""));
   const categories = about.categories ?? [];
   find("category-label").hidden = !categories.length;
   find("category").append(

@@ -181,7 +181,7 @@ function showMotives(motives, origin) {
           {},
           h("b", { dir: "auto" }, motive.phrases[0]),
           motive.phrases.length > 1 && h("span", { dir: "auto" }, motive.phrases.slice(1, 4).join(", ")),
-          h("small", {}, `${motive.lift.toFixed(1)} times as much as most`),
+          motive.lift > 0 && h("small", {}, `${motive.lift.toFixed(1)} times as much as most`),
         ),
       ),
     ),

@@ -1,0 +1,332 @@
+"""The service over HTTP, as a shop uses it: lists, choices, new items, forgetting, reloading, and runs that are not whole."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import serving
+from PIL import Image
+from serving import Server
+
+from penchant import runs
+from penchant.serve.state import State
+
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return serving.trained(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def server(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving.serving(made, tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
+def picture(colour: str = "red") -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def penchant(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "penchant", *map(str, words)], capture_output=True, text=True, env=serving.environment()
+    )
+
+
+def test_known_people_get_what_the_model_recommends(server: Server, made: Path) -> None:
+    rec = runs.read(made / "run").recommender
+    for one in rec.recommend(rec.users.keys[:20], 7):
+        found = server.ask("POST", "/recommend", {"user": one.user_id, "k": 7}).json
+        assert [item["item_id"] for item in found["items"]] == list(one.items)
+        assert np.allclose([item["score"] for item in found["items"]], one.scores, atol=1e-5)
+        assert found["personal"]
+        assert found["fallback"] is None
+
+
+def test_a_stranger_is_judged_by_her_history_and_the_third_click_changes_the_list(server: Server, made: Path) -> None:
+    rec = runs.read(made / "run").recommender
+    clicks = list(rec.items.keys[3:6])
+    two, three = server.listed(history=clicks[:2], k=10), server.listed(history=clicks, k=10)
+    assert three == list(rec.recommend(["x"], 10, [clicks])[0].items)
+    assert two != three
+
+
+def test_somebody_unknown_gets_popular_items_that_are_named_so(server: Server) -> None:
+    found = server.ask("POST", "/recommend", {"user": "nobody-knows-me", "k": 5}).json
+    assert (found["personal"], found["fallback"]) == (False, "popular")
+    assert "not personal" in found["note"]
+    assert len(found["items"]) == 5
+
+
+def test_filters_work_before_the_list_is_cut(server: Server, made: Path) -> None:
+    opened = runs.read(made / "run")
+    user, catalog = opened.recommender.users.keys[2], opened.catalog
+    whole = server.listed(user=user, k=1_000)
+    category = catalog.fields["categories"][0].split(",")[0]  # type: ignore[union-attr]
+    price = float(np.nanmedian(catalog.numbers["price"].to_numpy()))
+    row = catalog.items.rows_by_key
+
+    def fits(key: str) -> bool:
+        own = [part.strip() for part in (catalog.fields["categories"][row[key]] or "").split(",")]
+        return category in own and catalog.numbers["price"][row[key]] <= price
+
+    wanted = [key for key in whole if fits(key)]
+    assert wanted
+    filters = {"categories": [category], "price": {"max": price}}
+    assert server.listed(user=user, k=3, filters=filters) == wanted[:3]
+    assert server.listed(user=user, k=1_000, filters=filters, exclude=wanted[:1]) == wanted[1:]
+    few = server.ask("POST", "/recommend", {"user": user, "k": 1_000, "filters": filters}).json
+    assert "left after filters" in few["note"]
+
+
+def test_what_was_chosen_is_listed_only_where_it_is_asked_for(server: Server, made: Path) -> None:
+    rec = runs.read(made / "run").recommender
+    user = rec.users.keys[1]
+    chosen = {rec.items.keys[i] for i in rec.known.history[1].tolist()}
+    assert not chosen & set(server.listed(user=user, k=1_000))
+    assert chosen <= set(server.listed(user=user, k=1_000, chosen=True))
+
+
+def test_equal_scores_are_in_an_order_that_the_seed_gives(server: Server) -> None:
+    first = server.listed(user="never-seen-1", k=48, seed=1)
+    assert first == server.listed(user="never-seen-1", k=48, seed=1)
+    assert first != server.listed(user="never-seen-1", k=48, seed=2)
+
+
+def test_reasons_come_with_the_list_and_are_those_of_why(server: Server, made: Path) -> None:
+    user = runs.read(made / "run").recommender.users.keys[0]
+    found = server.ask("POST", "/recommend", {"user": user, "k": 3, "why": True}).json["items"]
+    for item in found:
+        alone = server.get(f"/why?user={user}&item={item['item_id']}")
+        assert alone["sentence"] == item["why"]["sentence"]
+        assert alone["evidence"] == item["why"]["evidence"]
+        assert alone["title"] == item["title"]
+    new = server.ask("POST", "/why", {"history": [found[0]["item_id"]], "item": found[1]["item_id"]})
+    assert new.status == 200
+
+
+def test_a_choice_is_known_in_the_next_request_and_counted_once(server: Server) -> None:
+    first = server.listed(user="clicker", k=3)
+    event = {"events": [{"user": "clicker", "item": first[0]}]}
+    once = {"Idempotency-Key": "one"}
+    assert server.ask("POST", "/events", event, once).json == {"accepted": 1, "repeated": False}
+    assert server.ask("POST", "/events", event, once).json == {"accepted": 0, "repeated": True}
+    other = {"events": [{"user": "clicker", "item": first[1]}]}
+    assert server.ask("POST", "/events", other, once).status == 409
+    found = server.ask("POST", "/recommend", {"user": "clicker", "k": 5}).json
+    assert found["personal"]
+    assert first[0] not in [item["item_id"] for item in found["items"]]
+    assert [past["item_id"] for past in server.get("/users/clicker")["history"]] == [first[0]]
+
+
+def test_an_event_of_an_unknown_item_keeps_nothing_of_its_batch(server: Server) -> None:
+    some = server.listed(user="batch", k=1)[0]
+    events = {"events": [{"user": "batch", "item": some}, {"user": "batch", "item": "no-such"}]}
+    assert server.ask("POST", "/events", events).status == 404
+    assert not server.get("/users/batch")["known"]
+
+
+def test_a_new_item_is_visible_in_the_next_request(server: Server) -> None:
+    body = {"title": "A red thing", "categories": "Novelties", "numbers": {"price": 3.5}, "picture": picture()}
+    found = server.ask("PUT", "/items/red%2Fone", body)
+    assert found.status == 200, found
+    assert (found.json["served"], found.json["visible"]) == ("new", True)
+    assert server.listed(user="u", k=5, filters={"categories": "novelties"}) == ["red/one"]
+    assert server.listed(history=[server.listed(user="u", k=1)[0]], filters={"price": {"max": 3.6, "min": 3.4}}) == [
+        "red/one"
+    ]
+    near = server.get("/items/red%2Fone/similar?by=content&k=3")["items"]
+    assert len(near) == 3
+    assert server.ask("GET", "/items/red%2Fone/picture").headers["content-type"] == "image/jpeg"
+    again = server.ask("PUT", "/items/red%2Fone", {"title": "A blue thing", "picture": picture("blue")}).json
+    assert again["served"] == "changed"
+    assert server.get("/items/red%2Fone")["title"] == "A blue thing"
+    assert server.listed(user="u", filters={"categories": "novelties"}) == []  # it has no category now
+
+
+def test_a_deleted_item_is_gone_at_once_and_back_when_it_is_put(server: Server) -> None:
+    key = server.listed(user="u", k=1)[0]
+    words = server.get(f"/items/{key}")
+    assert server.ask("DELETE", f"/items/{key}").status == 200
+    assert key not in server.listed(user="u", k=1_000)
+    assert server.ask("GET", f"/items/{key}/similar").status == 404
+    assert server.ask("DELETE", f"/items/{key}").status == 404
+    assert server.ask("PUT", f"/items/{key}", {"title": words["title"]}).json["served"] == "words"
+    assert key in server.listed(user="u", k=1_000)
+
+
+def test_caps_and_variety_hold_over_http(server: Server, made: Path) -> None:
+    catalog = runs.read(made / "run").catalog
+    user = runs.read(made / "run").recommender.users.keys[5]
+    found = server.listed(user=user, k=6, per_category=1, diversity=0.3)
+    seen: list[str] = []
+    for key in found:
+        row = catalog.items.rows_by_key.get(key)
+        seen += (
+            [part.strip() for part in (catalog.fields["categories"][row] or "").split(",")] if row is not None else []
+        )
+    assert len(seen) == len(set(seen))
+
+
+def test_everything_is_there_after_a_restart_and_a_forgotten_person_is_not(made: Path, tmp_path: Path) -> None:
+    rec = runs.read(made / "run").recommender
+    user = rec.users.keys[4]
+    with serving.serving(made, tmp_path) as first:
+        assert first.ask("PUT", "/items/kept", {"title": "Kept", "picture": picture()}).status == 200
+        gone = first.listed(user=user, k=1)[0]
+        first.ask("DELETE", f"/items/{gone}")
+        first.ask("POST", "/events", {"events": [{"user": user, "item": "kept", "review": "so private"}]})
+        told = first.ask("DELETE", f"/users/{user}").json
+        assert told["forgotten"]
+        assert any("penchant refresh" in text for text in told["remains"])
+        assert not first.get(f"/users/{user}")["known"]
+        first.ask("POST", "/events", {"events": [{"user": "stays", "item": "kept"}]})
+        assert first.ask("POST", "/recommend", {"user": user}).json["fallback"] == "popular"
+    raw = b"".join(file.read_bytes() for file in tmp_path.glob("state.sqlite*"))
+    assert b"so private" not in raw
+    tables = [tmp_path / "run" / name for name in ("top.parquet", "per_user.parquet")]
+    assert not any((pl.read_parquet(table)["user_id"] == user).any() for table in tables)
+    with serving.serving(made, tmp_path, key=first.key) as again:
+        assert again.get("/items/kept")["came"] == "added"
+        assert gone not in again.listed(user="x", k=1_000)
+        assert again.ask("POST", "/recommend", {"user": user}).json["fallback"] == "popular"
+        assert [past["item_id"] for past in again.get("/users/stays")["history"]] == ["kept"]
+        assert again.ask("POST", "/events", {"events": [{"user": user, "item": gone}]}).status == 200  # somebody new
+        assert [past["item_id"] for past in again.get(f"/users/{user}")["history"]] == [gone]
+
+
+def test_a_refresh_learns_what_came_and_is_taken_up_without_a_restart(made: Path, tmp_path: Path) -> None:
+    rec = runs.read(made / "run").recommender
+    with serving.serving(made, tmp_path) as server:
+        server.ask("PUT", "/items/late", {"title": "Late", "picture": picture("green")})
+        likes = [*rec.items.keys[:5], "late"]
+        server.ask("POST", "/events", {"events": [{"user": "newbie", "item": key} for key in likes]})
+        server.ask("DELETE", f"/users/{rec.users.keys[0]}")
+        refreshed = penchant(
+            "refresh", tmp_path / "run", "--state", tmp_path / "state.sqlite", "--store", tmp_path / "store", "--json"
+        )
+        assert refreshed.returncode == 0, refreshed.stderr
+        facts = json.loads(refreshed.stdout)
+        assert (facts["events"], facts["items"], facts["forgotten"]) == (6, 1, 1)
+        assert server.ask("POST", "/reload").json["changed"]
+        assert server.get("/about")["run"] == "run-1"
+        history = server.get("/users/newbie")["history"]
+        assert len(history) == len({past["item_id"] for past in history})
+        server.ask("POST", "/events", {"events": [{"user": "newbie", "item": rec.items.keys[9]}]})
+        assert rec.items.keys[9] in [past["item_id"] for past in server.get("/users/newbie")["history"]]
+    new = runs.read(tmp_path / "run-1").recommender
+    assert "newbie" in new.users.rows_by_key
+    assert rec.users.keys[0] not in new.users.rows_by_key
+    assert "late" in new.items.rows_by_key
+
+
+def test_torch_is_not_loaded_by_the_server(server: Server) -> None:
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+def test_a_model_that_cannot_take_new_items_says_why(made: Path, tmp_path: Path) -> None:
+    from penchant import run
+    from penchant.recipe import parse
+    from penchant.store import Store
+
+    recipe = {"data": str(made / "shop"), "split": {"by": "by_ratio"}, "model": {"name": "popular"}}
+    run.run(parse(recipe, "plain"), tmp_path / "run", Store(tmp_path / "store"))
+    with serving.serving(made, tmp_path) as server:
+        found = server.ask("PUT", "/items/x", {"title": "X"})
+        assert found.status == 409
+        assert "popular knows an item by those who chose it" in found.json["error"]["message"]
+        assert server.ask("POST", "/recommend", {"user": "u"}).json["fallback"] == "popular"
+        assert server.ask("GET", "/items/x").status == 404
+
+
+def damaged_arrays(run: Path) -> None:
+    file = run / "model" / "arrays.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def newer(run: Path) -> None:
+    card = run / "model" / "model.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "format": 99}))
+
+
+def unknown_scorer(run: Path) -> None:
+    card = run / "model" / "model.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "scorer": "not-there"}))
+
+
+@pytest.mark.parametrize("hurt", [damaged_arrays, newer, unknown_scorer])
+def test_a_run_that_is_not_whole_is_told_and_popular_items_stand_in(made: Path, tmp_path: Path, hurt: object) -> None:
+    run = serving.copy(made, tmp_path)
+    hurt(run)  # type: ignore[operator]
+    state = tmp_path / "state.sqlite"
+    with State.open(str(state)):
+        pass
+    process = subprocess.Popen(
+        serving.command(made, run, state),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=serving.environment(),
+    )
+    try:
+        assert process.stdout is not None
+        port = next(int(line.rsplit(":", 1)[1].strip("/\n")) for line in process.stdout if "Serving on" in line)
+        server = Server(process, port, "", state, tmp_path / "none")  # type: ignore[arg-type]
+        serving.until(lambda: _answers(server), 30, "it never answered")
+        ready = server.ask("GET", "/ready", key=None)
+        assert ready.status == 503
+        assert ready.json["status"] == "fallback"
+        assert ready.json["problems"]
+        found = server.ask("POST", "/recommend", {"user": "u", "k": 3}, key=None).json
+        assert (found["fallback"], found["personal"]) == ("popular", False)
+        assert "model can't be used" in found["note"]
+        assert len(found["items"]) == 3
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return server.ask("GET", "/health", key=None).status == 200
+    except OSError:
+        return False
+
+
+def test_no_run_and_no_port_are_one_message(made: Path, tmp_path: Path, server: Server) -> None:
+    for words in (
+        ("serve", tmp_path / "nothing"),
+        ("serve", made / "run", "--port", str(server.port), "--state", tmp_path / "s"),
+    ):
+        found = penchant(*words)
+        assert found.returncode == 2, found
+        assert "Traceback" not in found.stderr
+
+
+def test_the_table_of_everybody_has_what_came_since(made: Path, tmp_path: Path) -> None:
+    with serving.serving(made, tmp_path) as server:
+        item = server.listed(user="u", k=1)[0]
+        server.ask("POST", "/events", {"events": [{"user": "fresh", "item": item}]})
+        mine = server.listed(user="fresh", k=4)
+    out = tmp_path / "lists.parquet"
+    found = penchant(
+        "export", tmp_path / "run", "--parquet", out, "-k", "4", "--state", tmp_path / "state.sqlite", "--json"
+    )
+    assert found.returncode == 0, found.stderr
+    table = pl.read_parquet(out)
+    assert table.filter(pl.col("user_id") == "fresh")["item_id"].to_list() == mine
+    assert table["user_id"].n_unique() == len(runs.read(made / "run").recommender.users) + 1
