@@ -75,14 +75,20 @@ def fails(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def make(
-    service: Service, asking: Asking, telling: Telling, browse: Browse, rules: Rules, gauges: Gauges, pulse: Pulse
+    service: Service,
+    asking: Asking,
+    gather: Gather,
+    telling: Telling,
+    browse: Browse,
+    rules: Rules,
+    gauges: Gauges,
+    pulse: Pulse,
 ) -> FastAPI:
     """The whole application but its guard, which is put around it."""
     said = "Recommends from interactions, words and pictures, and says why."
     app = FastAPI(
         title="Penchant", version=metadata.version("penchant"), description=said, docs_url=None, redoc_url=None
     )
-    gather = Gather(asking.many, _cost)
     app.add_exception_handler(PenchantError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -94,7 +100,7 @@ def make(
         if private and asked.user is not None and (asked.chosen or asked.why):
             return _failure(401, "no_key", "`chosen` and `why` tell what this person chose: they need a key")
         job = asking.job(asked)
-        found = await gather.ask(job)
+        found = (await gather.ask(job)).reply()
         gauges.listed("personal" if found.personal else "popular")
         if asked.why:
             found = await run_in_threadpool(_reasoned, telling, job, found)
@@ -216,20 +222,6 @@ def make(
         for path in (f"/{file.name}", *(["/"] if file.name == "index.html" else [])):
             app.add_api_route(path, _static(file), include_in_schema=False)
     return app
-
-
-def _cost(job: Job) -> int:
-    """Numbers that a pass reads, about."""
-    if job.plain:
-        return len(job.served.rec.items)
-    return len(job.served.rec.items) * _width(job)
-
-
-def _width(job: Job) -> int:
-    from penchant.serve.nearby import factors_of
-
-    factors = factors_of(job.served.rec)
-    return factors.item.shape[1] if factors is not None else 10_000  # of other kinds nobody knows: beside
 
 
 def _reasoned(telling: Telling, job: Job, found: replies.Recommended) -> replies.Recommended:

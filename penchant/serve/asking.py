@@ -11,7 +11,8 @@ from penchant import topk
 from penchant.data import Queries
 from penchant.errors import BadSetting, PenchantError, UnknownId
 from penchant.likeness import scores_of
-from penchant.serve import lists, replies, wire
+from penchant.serve import lists, wire
+from penchant.serve.listing import Listing
 from penchant.serve.lists import Wish
 from penchant.serve.served import Served
 from penchant.serve.service import Service, row_of
@@ -53,17 +54,17 @@ class Asking:
         else:
             queries, past = served.stranger([]), []
         only = served.goods.sieve.mask(dict(asked.filters), len(served.rec.items))
-        banned = [served.goods.hidden, np.array(served.rows(asked.exclude), np.int64)]
-        if not asked.chosen:
-            banned.append(np.array(past, np.int64))
-        wish = Wish(asked.k, np.concatenate(banned), only, asked.diversity, asked.per_category, asked.seed)
+        banned = [*served.rows(asked.exclude), *(() if asked.chosen else past)]
+        hidden = served.goods.hidden
+        away = np.concatenate([hidden, np.array(banned, np.int64)]) if len(hidden) else np.array(banned, np.int64)
+        wish = Wish(asked.k, away, only, asked.diversity, asked.per_category, asked.seed)
         blank = not len(queries.history_items) and int(queries.users[0]) < 0
         plain = STANDS_IN if served.problem else "" if served.rec.scorer.personal else EVERYBODY
         return Job(asked, served, queries, wish, plain or (UNKNOWN if blank or not len(queries.history_items) else ""))
 
-    def many(self, jobs: Sequence[Job]) -> list[replies.Recommended | PenchantError]:
+    def many(self, jobs: Sequence[Job]) -> list[Listing | PenchantError]:
         """Answers of several at once: whoever has the same model is scored together."""
-        found: dict[int, replies.Recommended | PenchantError] = {}
+        found: dict[int, Listing | PenchantError] = {}
         together: dict[int, list[int]] = {}
         for place, job in enumerate(jobs):
             if job.plain:
@@ -77,9 +78,7 @@ class Asking:
             self._scored([jobs[place] for place in places], places, found)
         return [found[place] for place in range(len(jobs))]
 
-    def _scored(
-        self, jobs: Sequence[Job], places: Sequence[int], found: dict[int, replies.Recommended | PenchantError]
-    ) -> None:
+    def _scored(self, jobs: Sequence[Job], places: Sequence[int], found: dict[int, Listing | PenchantError]) -> None:
         served, nearby = jobs[0].served, self._service.nearby
         left = []
         for job, place in zip(jobs, places, strict=True):
@@ -101,29 +100,19 @@ class Asking:
     def _caps(self, job: Job) -> Sequence[Sequence[str]] | None:
         return job.served.goods.categories if job.asked.per_category is not None else None
 
-    def _listed(self, job: Job, rows: np.ndarray, scores: np.ndarray) -> replies.Recommended:
+    def _listed(self, job: Job, rows: np.ndarray, scores: np.ndarray) -> Listing:
         served = job.served
         keys, goods = served.rec.items.keys, served.goods
-        items = []
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            key = keys[row]
-            items.append(
-                replies.Listed.model_construct(
-                    item_id=key, title=goods.title(key), picture=self._service.album.has(key), score=score, why=None
-                )
-            )
+        title, has = goods.title, self._service.album.has
+        items = [
+            (key, title(key), has(key), score)
+            for key, score in zip([keys[row] for row in rows.tolist()], scores.tolist(), strict=True)
+        ]
         note = job.plain
         if len(items) < job.asked.k:
             few = "no item" if not items else f"only {len(items)} item{'s' if len(items) > 1 else ''}"
             note = f"{note + '; ' if note else ''}{few} left after filters, exclusions and what was chosen already"
-        return replies.Recommended.model_construct(
-            user=job.asked.user,
-            model=served.rec.name,
-            personal=not job.plain,
-            fallback="popular" if job.plain else None,
-            note=note,
-            items=items,
-        )
+        return Listing(job.asked.user, served.rec.name, not job.plain, note, items)
 
     def similar(self, key: str, k: int, by: str) -> tuple[list[tuple[str, float]], str]:
         """Items most like one, with scores, and a note. Raises UnknownId, MissingInput."""

@@ -83,7 +83,7 @@ def opened(path: Path) -> Iterator[Connection]:
     """What a backup holds, by a copy, so that one of an older version can be brought up to date."""
     path = path.expanduser().absolute()
     if not path.is_file():
-        raise StateError(f"there is no backup {path}. Give the file that `penchant backup` wrote")
+        raise StateError(f"there is no backup {path}. Give the file that `penchant state backup` wrote")
     with tempfile.TemporaryDirectory(prefix="penchant-") as folder:
         where = place(f"{folder}/copy.sqlite")
         assert where.file is not None

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from penchant.errors import PenchantError
-from penchant.serve import replies
 from penchant.serve.asking import Job
+from penchant.serve.listing import Listing
 
-__all__ = ["Gather"]
+__all__ = ["Gather", "cost"]
 
 MOST = 32  # in one pass: what a request may wait for
 SMALL = 2_000_000  # numbers read by a pass that is no longer than handing it to a thread and back
 
-Answers = Callable[[Sequence[Job]], list[replies.Recommended | PenchantError]]
+Answers = Callable[[Sequence[Job]], list[Listing | PenchantError]]
 
 
 class Gather:
@@ -23,14 +23,14 @@ class Gather:
 
     def __init__(self, many: Answers, cost: Callable[[Job], int]) -> None:
         self._many, self._cost = many, cost
-        self._waiting: list[tuple[Job, asyncio.Future[replies.Recommended]]] = []
+        self._waiting: list[tuple[Job, asyncio.Future[Listing]]] = []
         self._busy = False
         self._thread = ThreadPoolExecutor(1, "penchant-scores")
 
-    async def ask(self, job: Job) -> replies.Recommended:
+    async def ask(self, job: Job) -> Listing:
         """Raises what scoring raises."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[replies.Recommended] = loop.create_future()
+        future: asyncio.Future[Listing] = loop.create_future()
         self._waiting.append((job, future))
         if len(self._waiting) == 1 and not self._busy:
             loop.call_soon(self._next)
@@ -49,7 +49,7 @@ class Gather:
         self._busy = True
         loop = asyncio.get_running_loop()
 
-        def done(found: list[replies.Recommended | Exception]) -> None:
+        def done(found: list[Listing | Exception]) -> None:
             self._busy = False
             self._answer(part, found)
             self._next()
@@ -57,23 +57,37 @@ class Gather:
         self._thread.submit(lambda: loop.call_soon_threadsafe(done, _tried(self._many, jobs)))
 
     @staticmethod
-    def _answer(part: Sequence[tuple[Job, asyncio.Future[replies.Recommended]]], found: Sequence[object]) -> None:
+    def _answer(part: Sequence[tuple[Job, asyncio.Future[Listing]]], found: Sequence[object]) -> None:
         for (_, future), one in zip(part, found, strict=True):
             if future.cancelled():
                 continue
             if isinstance(one, Exception):
                 future.set_exception(one)
             else:
-                assert isinstance(one, replies.Recommended)
+                assert isinstance(one, Listing)
                 future.set_result(one)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _tried(many: Answers, jobs: Sequence[Job]) -> list[replies.Recommended | Exception]:
+def _tried(many: Answers, jobs: Sequence[Job]) -> list[Listing | Exception]:
     """A fault is each one's answer: nobody waits for ever."""
     try:
         return list(many(jobs))
     except Exception as error:
         return [error] * len(jobs)
+
+
+def cost(job: Job) -> int:
+    """Numbers that a pass reads, about."""
+    if job.plain:
+        return len(job.served.rec.items)
+    return len(job.served.rec.items) * _width(job)
+
+
+def _width(job: Job) -> int:
+    from penchant.serve.nearby import factors_of
+
+    factors = factors_of(job.served.rec)
+    return factors.item.shape[1] if factors is not None else 10_000  # of other kinds nobody knows: beside

@@ -16,6 +16,7 @@ class Gauges:
         self._requests = Counter("requests", "Requests by route and status", ("route", "status"), **own)  # type: ignore[arg-type]
         self._seconds = Histogram("request_seconds", "Seconds by route", ("route",), buckets=BUCKETS, **own)  # type: ignore[arg-type]
         self._lists = Counter("lists", "Lists by what they rest on", ("kind",), **own)  # type: ignore[arg-type]
+        self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._sizes = {
             name: Gauge(name, said, **own)  # type: ignore[arg-type]
             for name, said in (
@@ -26,8 +27,12 @@ class Gauges:
         }
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        key = (route, status)
+        if key not in self._known:  # looking a label up costs more than counting
+            self._known[key] = (self._requests.labels(route, str(status)), self._seconds.labels(route))
+        count, time = self._known[key]
+        count.inc()
+        time.observe(seconds)
 
     def listed(self, kind: str) -> None:
         """kind: "personal" or "popular"."""

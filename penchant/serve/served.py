@@ -88,7 +88,10 @@ class Served:
         nothing of it, is not asked."""
         row, live = self.people.row(user), self.people.live(user)
         if not live:
-            return Queries.of([row], [self.people.trained(user)]) if row >= 0 else no_history([-1])
+            if row < 0:
+                return no_history([-1])
+            past = self.people.trained(user)
+            return Queries(np.array([row]), np.array([0, len(past)]), past)
         return self.stranger([*self.people.trained(user).tolist(), *self.rows(c.item_id for c in live)])
 
     def stranger(self, rows: list[int]) -> Queries:

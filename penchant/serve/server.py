@@ -17,11 +17,13 @@ from penchant.errors import BadSetting, PenchantError
 from penchant.serve.app import make
 from penchant.serve.asking import Asking
 from penchant.serve.browse import Browse
+from penchant.serve.gather import Gather, cost
 from penchant.serve.gauges import Gauges
 from penchant.serve.guard import Guard, Rules, is_local
 from penchant.serve.keys import Keys
 from penchant.serve.lineage import Lineage
 from penchant.serve.pulse import Pulse
+from penchant.serve.quick import Quick
 from penchant.serve.service import Service
 from penchant.serve.state import State
 from penchant.serve.telling import Telling
@@ -84,8 +86,10 @@ class Server:
         self.lineage = Lineage(store)
         telling = Telling(self.service, self.lineage)
         browse = Browse(self.service, Asking(self.service), folder.resolve().parent)
-        app = make(self.service, Asking(self.service), telling, browse, settings.rules, self.gauges, self.pulse)
-        self.app = Guard(app, settings.rules, self.keys, self.gauges)
+        asking = Asking(self.service)
+        gather = Gather(asking.many, cost)
+        routes = make(self.service, asking, gather, telling, browse, settings.rules, self.gauges, self.pulse)
+        self.app = Guard(Quick(routes, asking, gather, self.gauges), settings.rules, self.keys, self.gauges)
 
     def listen(self) -> socket.socket:
         """The socket, bound. Raises BadSetting where the port is taken or the host is none of this machine."""
@@ -114,6 +118,7 @@ class Server:
             date_header=False,
             lifespan="off",
             ws="none",
+            proxy_headers=False,
             limit_concurrency=CONNECTIONS,
             backlog=1024,
             timeout_keep_alive=30,

@@ -201,7 +201,7 @@ class State:
         key = Key(secrets.token_hex(4), plain(name), plain(digest), time.time(), None)
         with self._writing() as connection:
             if connection.execute(sql.select(keys.c.id).where(keys.c.digest == digest)).first() is not None:
-                raise StateError("this API key is there already. Make another: penchant keys add NAME")
+                raise StateError("this API key is there already. Make another: penchant keys add RUN --name NAME")
             connection.execute(sql.insert(keys), [vars(key)])
         return key
 
