@@ -41,7 +41,11 @@ def per_user(
     n = candidates.items
     rng = np.random.default_rng(candidates.seed)
     if int(np.diff(chosen.indptr).max()) + n - 1 > chosen.shape[1]:
-        raise BadSetting(f"candidates = {n}: some user chose so much that {n - 1} other items are not left")
+        left = chosen.shape[1] - int(np.diff(chosen.indptr).max())
+        raise BadSetting(
+            f"candidates = {n}: some user chose so much that only {left} other items are left. At most {left + 1} are possible: "
+            f"candidates = {left + 1}, or in [training]  among = {left + 1}"
+        )
     query = np.repeat(np.arange(len(queries)), np.diff(held.indptr))
     drawn = _strangers(chosen, query, n - 1, rng)
     rank = np.empty(len(query), np.int64)

@@ -83,6 +83,7 @@ def start(
 ) -> None:
     """Serve until a signal ends it. key: make one for the page and print its address with it. browse: open that."""
     import logging
+    import warnings
     import webbrowser
 
     from penchant import screen
@@ -91,6 +92,7 @@ def start(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="PIL")  # about what strangers' pictures carry
     with state_of(run, state, hold=True) as held:
         server = Server(run, held, open_store(store), settings)
         try:

@@ -203,6 +203,11 @@ def example(name: str) -> str:
         return f'{name} = {{ from = "user_preference", lm = "extractive", encoder = "minilm" }}'
     if name == "picture":
         return f'{name} = {{ from = "item_from_picture", lm = "extractive", encoder = "minilm" }}'
+    if name == "summary":
+        return 'summary = { from = "item_summary", lm = "extractive" }'
+    if name in ("notes", "profile"):
+        prompt = {"notes": "preference_step", "profile": "user_profile"}[name]
+        return f'{name} = {{ from = "{prompt}", lm = "extractive", items = "item_summary" }}'
     if name == "tokens":
         return f'{name} = {{ from = "catalog.text", encoder = "minilm-tokens" }}'
     source = {"image": "catalog.image", "text": "catalog.text", "item_texts": "catalog.text"}.get(name, name)

@@ -52,6 +52,6 @@ def _without(table: dict[str, Any]) -> dict[str, Any]:
 
 def _bases(model: Model) -> list[str]:
     """What lies in the folders of the language models that are trained further: other weights are another run."""
-    named = (getattr(part, "base", None) for part in parts(model))
+    named = (str(getattr(part, "base", "") or "").removeprefix("local:") for part in parts(model))
     folders = (Path(base).expanduser() for base in named if base)
     return [Weights(folder.name, folder).revision for folder in folders if folder.is_dir()]

@@ -39,7 +39,7 @@ class Judging(Model):
     """What models that train a Judge can be set to.
 
     base: the language model: "tiny", made here for the catalogue, with `dim`, `layers`, `words` (entries of its tokenizer); or a
-    folder of transformers or a name on the Hugging Face Hub, a causal model, a LLaVA 1.5, a Qwen2-VL or Qwen2.5-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
+    folder of transformers or a name on the Hugging Face Hub (as for `lm`, "local:" may stand before it), a causal model, a LLaVA 1.5, a Qwen2-VL or Qwen2.5-VL. rank, alpha, dropout: of the low-rank adapters on it; rank 0 trains all
     its weights, as tiny always does.
     pairs: questions of an epoch, half of them yes. whole: the loss is of every token, where it is of the answer alone.
     steps: how the notes came about is shown, too. lately: so many of the newest choices are named, too, by what stands before
@@ -79,8 +79,8 @@ class Judging(Model):
     def net(
         self, train: Interactions, summary: Texts, notes: Notes | None, profile: Notes | None, picture: Pictures | None
     ) -> JudgingNet:
-        if self.dim % 4:
-            raise BadSetting(f"[model] {self.name} dim = {self.dim} must be a multiple of 4:  dim = 128")
+        if self.base == "tiny" and self.dim % 8:  # four heads, and each turns its numbers in pairs
+            raise BadSetting(f"[model] {self.name} dim = {self.dim} must be a multiple of 8:  dim = 128")
         for name in ("dropout", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadSetting(
@@ -108,7 +108,7 @@ class JudgingNet(nn.Module):
         small = model.base == "tiny"
         lora = None if small or not model.rank else Lora(model.rank, model.alpha, model.dropout)
         tiny, seed = Tiny(model.words, model.dim, model.layers), int(torch.initial_seed() % 2**31)
-        self.base = Base(model.base, tiny, lora, seed, model.recompute)
+        self.base = Base(model.base.removeprefix("local:"), tiny, lora, seed, model.recompute)
         self.wording = Wording(small, "" if small else digest(train.hash)[:16], model.item_tokens)
         self.things = summary
         if (

@@ -152,6 +152,8 @@ class Model(ABC):
 
     asks_for_features: ClassVar[bool] = False
     """With `**features`: whether at least one is needed."""
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """Settings that it chose on valid and can't choose where there is none: a final fit has them from the run that was measured."""
     decides: ClassVar[str] = ""
     """What it chooses by ranking while it is fitted, beside the epoch, in words; the metric is its setting `choose`."""
 

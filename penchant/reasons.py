@@ -119,12 +119,15 @@ def _heard(heard: Heard) -> str:
     said = f"Asked whether you would choose it next, the language model says yes with a probability of {heard.probability:.0%}."
     if heard.lately:
         titles = ", ".join(f"“{one}”" for one in heard.lately[-3:])
-        said += f" It knew your newest {len(heard.lately)} choices by name, the last of them {titles}."
+        count = len(heard.lately)
+        last = f", the last three {titles}" if count > 3 else f": {titles}"
+        said += f" It knew your newest {f'{count} choices' if count > 1 else 'choice'} by name{last}."
     if not heard.notes:
         return said
     last = heard.notes[-1]
     note = last.text if len(last.text) <= 3 * LONG else last.text[: 3 * LONG - 1] + "…"
-    return f"{said} It had noted after your choices {last.begin + 1} to {last.end} of {heard.of}: “{note}”"
+    span = f"choices {last.begin + 1} to {last.end}" if last.end > last.begin + 1 else f"choice {last.end}"
+    return f"{said} It had noted after your {span} of {heard.of}: “{note}”"
 
 
 def _people(rec: Recommender, row: int) -> str:

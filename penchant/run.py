@@ -22,7 +22,7 @@ from penchant.data import Dataset, Interactions, digest
 from penchant.datafacts import doubts
 from penchant.drives import Drives
 from penchant.enrich import Written
-from penchant.errors import BadSetting, MissingFile
+from penchant.errors import BadSetting, MissingFile, MissingInput, near
 from penchant.features import Features
 from penchant.model import Recommender, settings_of
 from penchant.protocols import DRAWN
@@ -57,6 +57,7 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     started = time.perf_counter()
     watch.stage(f"reading {recipe.data}")
     data = making.open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
+    _taken(recipe)
     split = making.make_split(data, recipe.split)
     making.check(recipe, split)
     if not len(split.valid):
@@ -69,6 +70,17 @@ def prepare(recipe: Recipe, store: Store, watch: Watcher | None = None) -> Prepa
     recipe.model.bind(split.train, dict(own))  # a missing input is found here, not after a search
     noise.check(recipe, split, made)
     return Prepared(data, split, own, time.perf_counter() - started, _cost(written), made, tuple(written))
+
+
+def _taken(recipe: Recipe) -> None:
+    """Raises MissingInput for an input that nothing in the recipe takes, before anything is written for it."""
+    models = [recipe.model, *(recipe.noise.beside if recipe.noise else ())]
+    needs = [need for model in models for one in told.parts(model) for need in one.needs()]
+    names = sorted({need.name for need in needs if not need.many})
+    for name in recipe.inputs:
+        if name not in names and not any(need.many for need in needs):
+            takes = f"{near(name, names)} It takes: {', '.join(names) or 'none'}. Mend it in [inputs], or remove it."
+            raise MissingInput(f"{recipe.model.name} takes no input `{name}`.{takes}")
 
 
 def _inputs(
@@ -181,6 +193,9 @@ def final(
                 "Name the run of this recipe with  --out"
             )
         recipe = with_choice(recipe, source)
+        made = Report.read(source).settings
+        kept = {f"model.{name}": made[name] for name in recipe.model.keeps if made.get(name) is not None}
+        recipe = recipe.with_settings(kept) if kept else recipe
         training = replace(recipe.training, epochs=Report.read(source).epochs or recipe.training.epochs)
     held = runs.claim(out, recipe, digest("final", identity.of(recipe, ready)), fresh=False, renew=True, final=True)
     everything = ready.split.known(("train", "valid", "test"))

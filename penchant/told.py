@@ -10,9 +10,9 @@ from penchant.binding import PLAIN, Input
 from penchant.cards import reference
 from penchant.catalog import Pictures
 from penchant.data import Dataset, Interactions
-from penchant.enrich import Written
+from penchant.enrich import Written, prompts
 from penchant.enrich.comprehension import Comprehension
-from penchant.errors import BadSetting, MissingInput
+from penchant.errors import BadSetting, MissingInput, example, near
 from penchant.features import Features
 from penchant.graph import Graph
 from penchant.inputs import Asking, asking, column, is_prompt
@@ -70,10 +70,11 @@ def make_told(
         if not found.present.any():
             raise MissingInput(f"[inputs] {name}: {data.name} has no text in {source}")
         return found
+    if not is_prompt(source) and source != "catalog.text":
+        known = near(source, prompts.names())
+        raise BadSetting(f"[inputs] {name}: no prompt {source!r}.{known} Notes are written so:  {example(name)}")
     if not is_prompt(source) or spec.lm is None:
-        raise BadSetting(
-            f'[inputs] {name}: who writes notes? Say so:  {name} = {{ from = "preference_step", lm = "extractive", items = "item_summary" }}'
-        )
+        raise BadSetting(f"[inputs] {name}: who writes {source}? Say so:  {example(name)}")
     lines = data.catalog.texts() if spec.items is None else ask(spec.items)
     facts: dict[str, Any] = {"prompt": source, "lm": spec.lm, "category": spec.category}
     facts |= {n: getattr(spec, n) for n in ("window", "step", "most") if getattr(spec, n) is not None}

@@ -18,14 +18,13 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-KNOWN = "u00"  # how ids of the shop's people begin
 STORE, RUN, SHOP = "store", "run", "shop"
 
 
@@ -49,8 +48,6 @@ class Server:
     key: str
     state: Path
     log: Path
-    secrets: list[str] = field(default_factory=list)
-    """What a test has sent and no log may hold."""
 
     @property
     def address(self) -> str:

@@ -48,7 +48,7 @@ def open_local(folder: str) -> Local:
         if on_hub(folder):
             return Local(find(folder, ("extractive",), EXTRA, "language model"))
         raise MissingFile(
-            f"no folder {folder}. Give the folder of a model, or its name on the Hugging Face Hub: local:FOLDER, local:OWNER/MODEL"
+            f'no folder {folder}. Give the folder of a model, or its name on the Hugging Face Hub:  "local:FOLDER", "local:OWNER/MODEL"; a model that is trained here may have  base = "tiny"'
         )
     if not (path / "config.json").is_file():
         raise BadModel(f"folder {folder} holds no model: it has no config.json. Give the folder it was saved to.")

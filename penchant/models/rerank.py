@@ -48,6 +48,7 @@ class Rerank(Model):
     learning_rate: float | None = None
     name: ClassVar[str] = "rerank"
     decides: ClassVar[str] = "the weight of the second model"
+    keeps: ClassVar[tuple[str, ...]] = ("weight",)
     least: ClassVar[dict[str, int]] = {"depth": 1}
 
     def __post_init__(self) -> None:

@@ -92,6 +92,7 @@ def make(
     app.add_exception_handler(PenchantError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _told)
 
     @app.post("/recommend", response_model=replies.Recommended, responses=fails(404))
     async def recommend(asked: wire.Asked, request: Request) -> Response:
@@ -279,6 +280,8 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return _failure(422, "bad_request", "the body is not JSON that can be read")
     code = {404: "no_route", 405: "no_method"}.get(error.status_code, "refused")
     message = {
         404: "there is no such route; see /openapi.json",

@@ -13,7 +13,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from penchant.errors import BadInput, CannotServeColdItems, PenchantError, StateBusy
 from penchant.serve.state import Vector
 
-__all__ = ["Encoders", "unable"]
+__all__ = ["Closed", "Encoders", "inputs_of", "unable"]
 
 log = logging.getLogger("penchant.serve")
 WAIT = 60.0  # seconds that a new item waits for encoders that are still being loaded
@@ -57,6 +57,10 @@ def unable(specs: Mapping[str, Mapping[str, Any]], wanted: tuple[str, ...]) -> s
     return ""
 
 
+class Closed(Exception):
+    """They were closed while they were being asked."""
+
+
 class Encoders:
     """Vectors of one item by the names of the model's inputs. Opened without waiting: `ready` tells when it is warm."""
 
@@ -65,6 +69,7 @@ class Encoders:
         self.why_not = unable(self.specs, wanted)
         self._wanted = wanted
         self._lock = threading.Lock()
+        self._closed = False
         self._pool: ProcessPoolExecutor | None = None
         self._warm: Future[Any] | None = None
         if wanted and not self.why_not:
@@ -87,6 +92,8 @@ class Encoders:
             return {}
         for attempt in (1, 2):
             with self._lock:
+                if self._closed:
+                    raise Closed
                 if self._pool is None:
                     self._start()
                 assert self._pool is not None
@@ -96,7 +103,7 @@ class Encoders:
                 return {name: Vector(by, values) for name, (by, values) in made.items()}
             except TooLong:
                 raise StateBusy(f"the encoders did not answer within {WAIT:.0f} s. Try again later") from None
-            except (BrokenProcessPool, RuntimeError) as error:
+            except (BrokenProcessPool, RuntimeError, CancelledError) as error:
                 log.warning("the process of the encoders ended: %s", type(error).__name__)
                 with self._lock:
                     if self._pool is pool:
@@ -106,12 +113,18 @@ class Encoders:
                     raise BadInput("its words or its picture end the process that encodes them; send others") from None
         raise AssertionError
 
+    def fits(self, folder: Path, wanted: tuple[str, ...]) -> bool:
+        """Whether a run needs the same ones."""
+        specs = {name: spec for name, spec in inputs_of(folder).items() if name in wanted}
+        return not self._closed and (specs, wanted) == (self.specs, self._wanted)
+
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._pool is not None:
                 for process in list((self._pool._processes or {}).values()):
                     process.kill()
-                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool.shutdown(wait=True, cancel_futures=True)
                 self._pool = None
 
 

@@ -77,9 +77,11 @@ class Goods:
             else:
                 later = rec.items.keys[len(base.items) :]
                 rec = _grown(base, [item if key == item.item_id else others[key] for key in later])
-        goods = replace(self, rec=rec, put={**others, item.item_id: item}, gone=gone, left=left)
-        goods.sieve.put(rec.items.rows_by_key[item.item_id], item.fields, item.numbers)
-        return goods
+        return replace(self, rec=rec, put={**others, item.item_id: item}, gone=gone, left=left)
+
+    def sift(self, item: Kept) -> None:
+        """Let filters know what an item has now, once that is on disk."""
+        self.sieve.put(self.rec.items.rows_by_key[item.item_id], item.fields, item.numbers)
 
     def without(self, key: str) -> Goods:
         """Without an item: it keeps its row, and is never shown again."""

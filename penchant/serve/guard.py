@@ -16,7 +16,7 @@ from typing import Any
 from penchant.serve.gauges import Gauges
 from penchant.serve.keys import Keys
 
-__all__ = ["Guard", "Rules", "is_local"]
+__all__ = ["HEADERS", "Guard", "Rules", "is_local"]
 
 log = logging.getLogger("penchant.serve")
 Message = MutableMapping[str, Any]
@@ -116,9 +116,11 @@ class Guard:
         """Status, code and message of a request that must not go on."""
         headers = dict(scope["headers"])
         path = str(scope["path"])
+        if not path.startswith("/"):
+            return 404, "no_route", "there is no such route; see /openapi.json"
         if self.rules.hosts is not None:
-            name = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0] if headers.get(b"host") else ""
-            if name.strip("[]").lower() not in self.rules.hosts:
+            name = _host(headers.get(b"host", b"").decode("latin-1"))
+            if name not in self.rules.hosts:
                 return 421, "wrong_host", "this name is not served here. Start the server with  --allow-host NAME"
         key = self._key(headers)
         client = scope.get("client")
@@ -197,6 +199,12 @@ class _Body:
             message, self._message = self._message, None
             return message
         return await self._receive()
+
+
+def _host(given: str) -> str:
+    """The name in a Host header, without brackets and port."""
+    name = given[1:].partition("]")[0] if given.startswith("[") else given.partition(":")[0]
+    return name.lower()
 
 
 def _length(scope: Message) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import threading
@@ -19,7 +20,7 @@ from penchant.serve.asking import Asking
 from penchant.serve.browse import Browse
 from penchant.serve.gather import Gather, cost
 from penchant.serve.gauges import Gauges
-from penchant.serve.guard import Guard, Rules, is_local
+from penchant.serve.guard import HEADERS, Guard, Rules, is_local
 from penchant.serve.keys import Keys
 from penchant.serve.lineage import Lineage
 from penchant.serve.pulse import Pulse
@@ -34,6 +35,7 @@ __all__ = ["Server", "Settings"]
 log = logging.getLogger("penchant.serve")
 SILENT = 15.0  # seconds in which a connection must have sent a request
 CONNECTIONS = 1_000
+HEAD = 65_536  # bytes of a request before its body
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,50 @@ class Settings:
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection on which no whole head of a request has come in time."""
+    """Lets go of a connection whose next head does not come in time, or has no end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(SILENT, self._silent)
+        self._head, self._in_head = 0, True
+        self._limit = self.loop.call_later(SILENT, self._close)
 
-    def _silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def data_received(self, data: bytes) -> None:
+        if self._in_head and not self._head:
+            self._limit.cancel()
+            self._limit = self.loop.call_later(SILENT, self._close)
+        self._head += len(data) if self._in_head else 0
+        if self._in_head and self._head > HEAD + len(data):
+            self._close()
+            return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._limit.cancel()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head, self._in_head = 0, True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limit.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps({"error": {"code": "no_http", "message": "this is no request that can be read"}}).encode()
+        own = [
+            *HEADERS,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%s: %s\r\n" % pair for pair in own)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (head, body))
+        self.transport.close()
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
             self.transport.close()
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from penchant.errors import CannotServeColdItems, MissingFile, PenchantError, StateBusy, UnknownId
 from penchant.serve import replies, wire
 from penchant.serve.album import Album
-from penchant.serve.encoders import Encoders
+from penchant.serve.encoders import Closed, Encoders
 from penchant.serve.goods import Goods
 from penchant.serve.nearby import Nearby
 from penchant.serve.served import Served
-from penchant.serve.state import Event, Kept, State
+from penchant.serve.state import Event, Kept, State, Vector
 from penchant.serve.uploads import clean
 
 __all__ = ["Service", "row_of"]
@@ -49,13 +49,13 @@ class Service:
         old = None if picture is not None else self.state.picture(key)
         if not trained and (why := self.why_not()):
             raise CannotServeColdItems(why)
-        encoders = self.encoders
-        vectors = {} if trained else encoders.vectors(fields, picture if picture is not None else old)
+        vectors = {} if trained else self._vectors(fields, picture if picture is not None else old)
         kept = Kept(key, fields, new.numbers, picture if picture is not None else old, vectors)
         with self._writing:
             changed = key in self.served.goods.put and not trained
             goods = self.served.goods.with_item(kept)
             self.state.put(kept)
+            goods.sift(kept)
             self.served = self.served.with_goods(replace_put(goods, kept))
             self.album.put(key, kept.picture is not None)
             self._index()
@@ -63,6 +63,15 @@ class Service:
             note = "What is shown has changed. Its place in the lists is what the model learned of it, until the next refresh."
             return replies.Put(item_id=key, served="words", visible=True, note=note)
         return replies.Put(item_id=key, served="changed" if changed else "new", visible=True, note="")
+
+    def _vectors(self, fields: Mapping[str, str | None], picture: bytes | None) -> dict[str, Vector]:
+        while True:  # a reload may close encoders that are being asked
+            encoders = self.encoders
+            try:
+                return encoders.vectors(fields, picture)
+            except Closed:
+                if encoders is self.encoders:
+                    raise StateBusy("the service is closing. Try again later") from None
 
     def why_not(self) -> str:
         """Why new items can't be taken in; "" where they can."""
@@ -118,13 +127,14 @@ class Service:
             served = Served.load(self.run, self.state)
             if served.problem and not self.served.problem:
                 raise MissingFile(f"the newer run can't be used, and the old one goes on: {served.problem}")
-            old = self.encoders
-            self.encoders = self._encoders(served)
+            old, new = self.encoders, self._encoders(served)
+            self.encoders = new
             changed = served.newest != self.served.newest
             self.served = served
             self.nearby = None
             self._meet(served)
-        old.close()
+        if old is not new:
+            old.close()
         return changed
 
     def catch_up(self) -> None:
@@ -135,13 +145,14 @@ class Service:
                 continue
             try:
                 picture = self.state.picture(key)
-                vectors = self.encoders.vectors(kept.fields, picture)
+                vectors = self._vectors(kept.fields, picture)
                 with self._writing:
                     if self.served.goods.put.get(key) is not kept:
                         continue
                     whole = replace(kept, vectors=vectors, picture=picture)
                     goods = self.served.goods.with_item(whole)
                     self.state.put(whole)
+                    goods.sift(whole)
                     self.served = self.served.with_goods(replace_put(goods, whole))
                     self._index()
             except (PenchantError, StateBusy):
@@ -150,7 +161,9 @@ class Service:
     def _encoders(self, served: Served) -> Encoders:
         rec = served.goods.base.recommender
         able = rec.stock is not None and rec.scorer.intake is not None and not served.problem
-        return Encoders(served.folder, tuple(rec.stock.features) if able and rec.stock is not None else ())
+        wanted = tuple(rec.stock.features) if able and rec.stock is not None else ()
+        old = getattr(self, "encoders", None)
+        return old if old is not None and old.fits(served.folder, wanted) else Encoders(served.folder, wanted)
 
     def _meet(self, served: Served) -> None:
         """What depends on which run is served."""

@@ -28,7 +28,9 @@ def _named(key: str) -> str:
 Id = Annotated[str, Field(min_length=1, max_length=512, examples=["P1"]), AfterValidator(_named)]
 Words = Annotated[str, Field(max_length=20_000), AfterValidator(clean)]
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(clean)]
-Number = StrictBool | StrictInt | StrictFloat
+Whole = Annotated[StrictInt, Field(ge=-(2**53), le=2**53)]
+Real = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Number = StrictBool | Whole | Real
 
 
 class Wire(BaseModel):
@@ -45,7 +47,7 @@ class Between(Wire):
 
 
 Value = Annotated[str, Field(max_length=512), AfterValidator(clean)]
-Condition = Between | StrictBool | StrictInt | StrictFloat | Value | Annotated[list[Value], Field(max_length=100)]
+Condition = Between | StrictBool | Whole | Real | Value | Annotated[list[Value], Field(max_length=100)]
 
 
 class Asked(Wire):
