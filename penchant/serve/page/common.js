@@ -120,12 +120,18 @@ export function soon(work, wait = 180) {
 // The key --------------------------------------------------------------------------------------------------------
 
 export const heldKey = () => sessionStorage.getItem(KEY) ?? "";
-const given = new URLSearchParams(location.hash.slice(1)); // `penchant demo --serve` opens the page with its key
-if (given.has("key")) {
+
+/** `penchant demo --serve` opens the page with its key in the address; it may also be pasted into a tab that is open. */
+function takeKey() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (!given.has("key")) return;
   sessionStorage.setItem(KEY, given.get("key"));
   given.delete("key");
   history.replaceState(null, "", `#${given}`);
 }
+takeKey();
+window.addEventListener("hashchange", takeKey); // before a page's own, which is added later
+
 let asking = null; // everything that waits for a key waits for one dialog
 
 function askForKey(refused) {

@@ -198,7 +198,9 @@ function toggle(item) {
   app.history = there
     ? app.history.filter((one) => one.item_id !== item.item_id)
     : [...app.history, { ...item, at: null, live: false, review: "" }];
+  const held = find("history").contains(document.activeElement);
   meet({ user_id: null, known: false, history: app.history });
+  if (held) (find("history").querySelector(".remove") ?? find("browse-search")).focus({ preventScroll: true });
   grid.mark();
   return recommend(`${there ? "Without" : "After"} “${brief(item.title, 40)}”`);
 }
@@ -262,7 +264,11 @@ const look = detail({
   choose,
   remove,
   open,
-  closed: () => place().item !== null && go({ item: null }),
+  closed: () => {
+    // What had the focus before may be gone: the list was made anew meanwhile.
+    if (document.activeElement === document.body) find("recommendations").focus({ preventScroll: true });
+    if (place().item !== null) go({ item: null });
+  },
 });
 const grid = browser({ toggle, keep, chosen: (id) => app.history.some((one) => one.item_id === id) });
 const people = peopleSearch({ pick: (user) => go({ user, fresh: false }), isPrivate: () => app.about.private });
