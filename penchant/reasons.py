@@ -120,8 +120,8 @@ def _heard(heard: Heard) -> str:
     if heard.lately:
         titles = ", ".join(f"“{one}”" for one in heard.lately[-3:])
         count = len(heard.lately)
-        last = f", the last three {titles}" if count > 3 else f": {titles}"
-        said += f" It knew your newest {f'{count} choices' if count > 1 else 'choice'} by name{last}."
+        named = f", the last three {titles}" if count > 3 else f": {titles}"
+        said += f" It knew your newest {f'{count} choices' if count > 1 else 'choice'} by name{named}."
     if not heard.notes:
         return said
     last = heard.notes[-1]

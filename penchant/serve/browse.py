@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 
 from penchant.serve import replies
 from penchant.serve.asking import Asking
@@ -25,20 +26,25 @@ class Browse:
     def __init__(self, service: Service, asking: Asking, beside: Path) -> None:
         self._service, self._asking, self._beside = service, asking, beside
         self._lock = threading.Lock()
-        self._titles: tuple[Goods, list[str], np.ndarray] | None = None
+        self._titles: tuple[Goods, pl.Series, np.ndarray] | None = None
 
     def items(self, search: str, k: int, offset: int) -> replies.Items:
         """Items in whose titles every word stands, the most chosen first."""
         served = self._service.served
         with self._lock:
             if self._titles is None or self._titles[0] is not served.goods:
-                titles = [title.casefold() for title in map(served.goods.title, served.rec.items.keys)]
-                self._titles = (served.goods, titles, np.argsort(-served.popular[: len(titles)], kind="stable"))
+                titles = pl.Series(
+                    [served.goods.title(key).casefold() for key in served.rec.items.keys], dtype=pl.String
+                )
+                order = np.argsort(-served.popular[: len(titles)], kind="stable")
+                self._titles = (served.goods, titles, order[~np.isin(order, served.goods.hidden)])
             _, titles, order = self._titles
-        words = search.casefold().split()
-        keys, hidden = served.rec.items.keys, set(served.goods.hidden.tolist())
-        found = [row for row in order.tolist() if row not in hidden and all(word in titles[row] for word in words)]
-        part = [keys[row] for row in found[offset : offset + k]]
+        there = np.ones(len(titles), bool)
+        for word in search.casefold().split():
+            there &= titles.str.contains(word, literal=True).to_numpy()
+        found = order[there[order]]
+        keys = served.rec.items.keys
+        part = [keys[row] for row in found[offset : offset + k].tolist()]
         return replies.Items(items=[self._item(key) for key in part], total=len(found))
 
     def _item(self, key: str) -> replies.Item:

@@ -72,11 +72,7 @@ class Goods:
         others = {key: one for key, one in self.put.items() if key != item.item_id}
         gone, left = self.gone - {item.item_id}, {k: v for k, v in self.left.items() if k != item.item_id}
         if item.item_id not in base.items.rows_by_key:
-            if item.item_id not in rec.items.rows_by_key:
-                rec = _grown(rec, [item])
-            else:
-                later = rec.items.keys[len(base.items) :]
-                rec = _grown(base, [item if key == item.item_id else others[key] for key in later])
+            rec = _grown(rec, [item]) if item.item_id not in rec.items.rows_by_key else _regrown(base, rec, item)
         return replace(self, rec=rec, put={**others, item.item_id: item}, gone=gone, left=left)
 
     def sift(self, item: Kept) -> None:
@@ -174,6 +170,22 @@ def _grown(rec: Recommender, new: Sequence[Kept]) -> Recommender:
                 values[row], present[row] = part.values, True
         features[name] = Features(ids, values, present, Provenance(old.source.made_by, ("put",)))
     return rec.add_items(_catalog(new), features)
+
+
+def _regrown(base: Recommender, rec: Recommender, item: Kept) -> Recommender:
+    """With other vectors of one item that came before. Those of the others are where the model keeps them."""
+    alone = _grown(base, [item])
+    assert base.stock is not None
+    assert rec.stock is not None
+    assert alone.stock is not None
+    first, row = len(base.items), rec.items.rows_by_key[item.item_id] - len(base.items)
+    ids = Ids("item", rec.items.keys[first:])
+    features = {}
+    for name, part in rec.stock.features.items():
+        values, present = part.values[first:].copy(), part.present[first:].copy()
+        values[row], present[row] = alone.stock.features[name].values[-1], alone.stock.features[name].present[-1]
+        features[name] = Features(ids, values, present, Provenance(part.source.made_by, ("put",)))
+    return base.add_items(Catalog(ids, {}, Pictures.none(ids)), features)
 
 
 def _catalog(items: Sequence[Kept]) -> Catalog:

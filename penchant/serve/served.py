@@ -45,6 +45,7 @@ class Served:
         opened, problem = open_run(newest.folder)
         forgotten = state.forgotten()
         goods = Goods.of(opened, list(state.items()), state.deleted())
+        goods = replace(goods, put={key: replace(one, vectors={}) for key, one in goods.put.items()})
         live = (event for number, event in state.events() if number > newest.folded)
         people = People(opened.recommender, (), forgotten)
         served = Served(newest, goods, people, _counts(goods.rec), {}, problem)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 import socket
 import threading
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,16 @@ class Settings:
         return Rules(self.people or not self.local, self.reads, rate or None, None if anywhere else frozenset(own))
 
 
+def _return_memory() -> None:
+    """Have glibc give back what is freed: arrays of a model are replaced on every reload and grow with every new item, and many
+    threads would keep a heap of holes each. Elsewhere nothing is done."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-8, 2)  # M_ARENA_MAX
+        libc.mallopt(-3, 262_144)  # M_MMAP_THRESHOLD: bytes from which an array has pages of its own
+        libc.mallopt(-1, 1_048_576)  # M_TRIM_THRESHOLD
+
+
 class Protocol(HttpToolsProtocol):
     """Lets go of a connection whose next head does not come in time, or has no end."""
 
@@ -115,6 +127,7 @@ class Server:
     """Opens a run and its state; `run` answers until a signal ends it. Everything is released by `close`."""
 
     def __init__(self, folder: Path, state: State, store: Store, settings: Settings) -> None:
+        _return_memory()
         self.settings = settings
         self.service = Service(folder, state, settings.index_from)
         self.keys = Keys(state)

@@ -178,9 +178,10 @@ class Service:
 
 
 def replace_put(goods: Goods, kept: Kept) -> Goods:
-    """Without the picture's bytes, which the state has."""
+    """Without what the state and the model have: its picture and vectors."""
     return replace(
-        goods, put={**goods.put, kept.item_id: replace(kept, picture=None, has_picture=kept.picture is not None)}
+        goods,
+        put={**goods.put, kept.item_id: replace(kept, picture=None, vectors={}, has_picture=kept.picture is not None)},
     )
 
 

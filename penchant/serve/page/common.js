@@ -117,7 +117,6 @@ export function soon(work, wait = 180) {
   };
 }
 
-// The key --------------------------------------------------------------------------------------------------------
 
 export const heldKey = () => sessionStorage.getItem(KEY) ?? "";
 
@@ -185,7 +184,6 @@ function askForKey(refused) {
   return asking;
 }
 
-// Errors ---------------------------------------------------------------------------------------------------------
 
 /** Shows an error in the bar; replies that came too late are no errors. */
 export function failed(error) {
@@ -205,7 +203,6 @@ export function calm() {
   find("error").hidden = true;
 }
 
-// Pictures -------------------------------------------------------------------------------------------------------
 
 const renewed = new Map(); // item id -> how often it was changed from here: a new address, past the cache
 const shapes = []; // width over height of the first pictures: all frames take the middle one
@@ -269,7 +266,6 @@ function shape(ratio) {
   return Math.abs(Math.log(ratio / frame)) < 0.12;
 }
 
-// Words ----------------------------------------------------------------------------------------------------------
 
 export const count = (n, one, many = `${one}s`) => `${Number(n).toLocaleString("en")} ${n === 1 ? one : many}`;
 

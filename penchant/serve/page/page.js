@@ -20,8 +20,6 @@ const known = (id) => items.get(id);
 const open = (item) => go({ item });
 const keep = (item) => items.set(item.item_id, { item_id: item.item_id, title: item.title, picture: item.picture });
 
-// Where we are ---------------------------------------------------------------------------------------------------
-
 function place() {
   const said = new URLSearchParams(location.hash.slice(1));
   return { user: said.get("user") || null, fresh: said.has("new"), item: said.get("item") || null };
@@ -92,8 +90,6 @@ async function refreshPerson() {
   }
 }
 
-// The list -------------------------------------------------------------------------------------------------------
-
 const subject = () => ({ user: app.user ?? null, history: app.history.map((item) => item.item_id) });
 
 function request() {
@@ -159,8 +155,6 @@ function show(reply, whose, because) {
   [app.shown, app.of] = [now, whose];
 }
 
-// What changes it ------------------------------------------------------------------------------------------------
-
 async function press(event, item) {
   const button = event.currentTarget;
   if (button.ariaDisabled) return;
@@ -224,7 +218,6 @@ async function remove(item) {
   await recommend(`Without “${brief(item.title, 40)}”`);
 }
 
-// Start ----------------------------------------------------------------------------------------------------------
 async function introduce() {
   const about = await api("/about");
   const first = app.about.items === undefined;

@@ -47,7 +47,6 @@ function protocol(run) {
   return said.filter(Boolean).join(" · ");
 }
 
-// The plot -------------------------------------------------------------------------------------------------------
 
 /** A plot has units of its own and scales with the page: a narrower one for a phone, so that words stay readable. */
 function plot(group, metric) {
@@ -125,7 +124,6 @@ function ticks(low, high) {
   return found;
 }
 
-// The table ------------------------------------------------------------------------------------------------------
 
 function table(all, metric) {
   const head = ["Model", metric, "95 % interval", "Seeds", "Parameters", "Time", "Folder"];
@@ -186,7 +184,6 @@ function row(run, metric) {
 const time = (s) =>
   s < 90 ? `${s.toFixed(s < 10 ? 1 : 0)} s` : s < 5400 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`;
 
-// Start ----------------------------------------------------------------------------------------------------------
 
 function show() {
   const metric = find("runs-metric").value;
