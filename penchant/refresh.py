@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,19 @@ from penchant import folder as folders
 from penchant import recipe as recipes
 from penchant import run as running
 from penchant.catalog import Catalog, Pictures
-from penchant.data import Dataset, Ids, Interactions
-from penchant.errors import MissingFile
+from penchant.data import Dataset, Ids, Interactions, digest
+from penchant.errors import BadSetting, MissingFile, StateError
 from penchant.features import Features
 from penchant.inputs import open_data
 from penchant.report import write_whole
 from penchant.seeds import Watcher
-from penchant.serve.newest import NAME, Newest
+from penchant.serve.newest import Newest
 from penchant.serve.state import Event, Kept, State, veiled
 from penchant.store import Store
 
 __all__ = ["Refreshed", "grown", "refresh"]
+
+PLAN = "refresh.json"  # what a refresh has begun with, until it is done
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ def refresh(run: Path, state: State, store: Store, watch: Watcher | None = None)
     Prompts that have not changed are not asked again. Killed, it goes on when called again with the same events. A server takes it up on
     POST /reload. Raises MissingFile where the recipe is not kept, and whatever a run raises; the old run stays then.
     """
+    with _alone(run):
+        return _refreshed(run, state, store, watch)
+
+
+def _refreshed(run: Path, state: State, store: Store, watch: Watcher | None) -> Refreshed:
     locked = run / "recipe.lock.toml"
     if not locked.is_file():
         raise MissingFile(
@@ -53,33 +61,84 @@ def refresh(run: Path, state: State, store: Store, watch: Watcher | None = None)
     raw: dict[str, Any] = tomllib.loads(locked.read_text("utf-8"))
     recipe = recipes.parse(raw, run.name)
     data = open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
-    numbered = list(state.events())
+    gone, numbered = _seen(state)
     upto = numbered[-1][0] if numbered else 0
     kept = [replace(one, picture=state.picture(one.item_id)) for one in state.items()]
-    gone = state.forgotten()
     whole = grown(data, [event for _, event in numbered], kept, gone, recipe.min_rating)
+    newest = Newest.of(run)
     card = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").is_file() else {}
-    number = _number(run, whole.hash)
-    base = run.with_name(f"{run.name}-{number}")
+    content = digest(whole.hash, whole.catalog.hash, whole.catalog.pictures.hash)
+    base = _place(run, newest, content)
     place = base.with_name(f"{base.name}-data")
     if not folders.is_canonical(place):
-        shutil.rmtree(place, ignore_errors=True)
         folders.write(whole, place)
-    own = recipes.parse(
-        {**{k: v for k, v in raw.items() if k not in ("interactions", "claim")}, "data": str(place.resolve())},
-        base.name,
-    )
+    kept_as = {**{k: v for k, v in raw.items() if k not in ("interactions", "claim")}, "data": str(place.resolve())}
+    own = recipes.parse(kept_as, base.name)
     running.run(own, base, store, watch, renew=True)
     made = base
     if card.get("final"):
         made = base.with_name(f"{base.name}-final")
         running.final(own, made, store, watch, base)
-    old = Newest.of(run).folder
-    write_whole(run / NAME, json.dumps({"folder": made.name, "folded": upto, "data": whole.hash}).encode())
+    if state.forgotten().keys() - gone:
+        raise StateError(
+            f"somebody asked to be forgotten meanwhile, and {made} knows of it. Nothing is changed; begin again:  penchant refresh {run}"
+        )
     state.fold(upto)
-    _tidy(run, old, made)
+    stay = [name for name in (newest.folder.name, made.name, *(one.name for one in (base, place))) if name != run.name]
+    stay += [f"{newest.folder.name.removesuffix('-final')}{end}" for end in ("", "-data") if newest.folder != run]
+    old = [name for name in newest.made if name not in stay]
+    Newest.write(run, made.name, upto, state.ident(), sorted(set(stay)), content)
+    (run / PLAN).unlink(missing_ok=True)
+    for name in old:
+        shutil.rmtree(run.parent / name, ignore_errors=True)
     lost = sum(veiled(user) in gone for user in data.users.keys)
     return Refreshed(made, len(numbered), len(kept), lost)
+
+
+def _seen(state: State) -> tuple[frozenset[str], list[tuple[int, Event]]]:
+    """Who is forgotten, and all events, of one moment: nobody's old choices may pass for those of somebody new."""
+    while True:
+        before = state.forgotten()
+        numbered = list(state.events())
+        if state.forgotten() == before:
+            return frozenset(before), numbered
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Raises BadSetting where another process refreshes this run."""
+    if not run.is_dir():
+        raise MissingFile(f"no run folder {run}. Make one:  penchant run RECIPE.toml --out {run}")
+    with (run / ".refresh.lock").open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not on Windows
+            pass
+        except OSError:
+            raise BadSetting(f"another process refreshes {run}. Wait for it") from None
+        yield
+
+
+def _place(run: Path, newest: Newest, content: str) -> Path:
+    """The folder to be made: that of a refresh which was begun with the same and killed, else one that nothing is called so far.
+    Of one that was begun with less, what is there is removed: refreshes made it, and nobody was served with it."""
+    plan = run / PLAN
+    if plan.is_file():
+        facts = json.loads(plan.read_text("utf-8"))
+        base = run.with_name(str(facts["folder"]))
+        if facts["content"] == content:
+            return base
+        for end in ("", "-data", "-final"):
+            if f"{base.name}{end}" not in newest.made:
+                shutil.rmtree(base.with_name(f"{base.name}{end}"), ignore_errors=True)
+    number = 1
+    while any(run.with_name(f"{run.name}-{number}{end}").exists() for end in ("", "-data", "-final")):
+        number += 1
+    base = run.with_name(f"{run.name}-{number}")
+    write_whole(plan, json.dumps({"folder": base.name, "content": content}).encode())
+    return base
 
 
 def grown(
@@ -93,18 +152,19 @@ def grown(
     stay = ~np.isin(old.user, list(lost))
     users = list(data.users.keys)
     users = [user for row, user in enumerate(users) if row not in lost]
-    users += list(dict.fromkeys(e.user_id for e in events if e.user_id not in set(users)))
+    there = set(users)
+    users += list(dict.fromkeys(e.user_id for e in events if e.user_id not in there))
     new = [one for one in kept if one.item_id not in data.items.rows_by_key]
     known = {*data.items.keys, *(one.item_id for one in new)}
     items = Ids("item", (*data.items.keys, *(one.item_id for one in new)))
     people = Ids("user", tuple(users))
-    there = {
+    pairs = {
         (data.users.keys[u], int(i)) for u, i in zip(old.user[stay].tolist(), old.item[stay].tolist(), strict=True)
     }
     more: dict[tuple[str, int], Event] = {}
     for event in events:
         pair = (event.user_id, items.rows_by_key.get(event.item_id, -1))
-        if event.item_id in known and pair not in there:
+        if event.item_id in known and pair not in pairs:
             more.setdefault(pair, event)
     added = list(more.items())
 
@@ -136,11 +196,15 @@ def grown(
         None if data.given is None else np.concatenate([np.asarray(data.given)[stay], np.zeros(len(added), np.int8)])
     )
     rows = data.users.rows(people.keys)
+    rows[np.isin(rows, list(lost))] = -1  # under an old id, somebody new
     fields = {
         name: tuple(None if r < 0 else values[r] for r in rows.tolist()) for name, values in data.user_fields.items()
     }
     features = {
-        name: _longer(part, items if part.ids.kind == "item" else people) for name, part in data.features.items()
+        name: _longer(part, items, part.ids.rows(items.keys))
+        if part.ids.kind == "item"
+        else _longer(part, people, rows)
+        for name, part in data.features.items()
     }
     catalog = _catalog(data.catalog, kept)
     return replace(data, interactions=interactions, catalog=catalog, given=given, user_fields=fields, features=features)
@@ -179,29 +243,7 @@ def _picture(catalog: Catalog, put: Mapping[str, Kept], row: int, key: str) -> b
     return catalog.pictures.read(row) if row < len(catalog.items) else None
 
 
-def _longer(part: Features, ids: Ids) -> Features:
-    """Rows by key; gaps for who is new."""
-    rows = part.ids.rows(ids.keys)
+def _longer(part: Features, ids: Ids, rows: np.ndarray) -> Features:
+    """Its rows under other ids; gaps for who is new, row -1."""
     values = np.where((rows >= 0)[:, None], part.values[np.maximum(rows, 0)], 0)
     return Features(ids, values, part.present[np.maximum(rows, 0)] & (rows >= 0), part.source)
-
-
-def _number(run: Path, content: str) -> int:
-    """Of the next neighbour; that of one which was begun with the same data, to go on with."""
-    number = 1
-    while True:
-        place = run.with_name(f"{run.name}-{number}-data")
-        if not place.exists() and not run.with_name(f"{run.name}-{number}").exists():
-            return number
-        if folders.is_canonical(place) and folders.read(place).hash == content:
-            return number
-        number += 1
-
-
-def _tidy(run: Path, old: Path, made: Path) -> None:
-    """Of the refreshes before, the last stays, for those who still serve it; never the run itself."""
-    for file in run.parent.glob(f"{run.name}-*"):
-        rest = file.name.removeprefix(f"{run.name}-").removesuffix("-data").removesuffix("-final")
-        stays = (made.name.removesuffix("-final"), old.name.removesuffix("-final"))
-        if rest.isdecimal() and f"{run.name}-{rest}" not in stays and file.is_dir():
-            shutil.rmtree(file, ignore_errors=True)

@@ -20,7 +20,6 @@ from serving import Server
 from penchant import runs
 from penchant.serve.state import State
 
-
 pytestmark = pytest.mark.long
 
 

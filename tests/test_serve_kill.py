@@ -64,7 +64,7 @@ class Promises:
             self.put.add(name) if told.status == 200 else self.wrong.append(told)
 
         def deleting(number: int) -> None:
-            left = sorted(self.put - self.tried)
+            left = sorted(name for name in self.put - self.tried if not name.endswith("-0"))  # those stay
             if number % 2 and left:
                 name = left[0]
             elif number < 14:

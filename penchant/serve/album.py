@@ -27,6 +27,7 @@ class Album:
         self._pictures = Pictures.none(Ids("item", ()))
         self.coming = True
         self._put: set[str] = set()
+        self._versions: dict[str, int] = {}
         self._small: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
@@ -50,6 +51,7 @@ class Album:
         with self._lock:
             if there:
                 self._put.add(key)
+            self._versions[key] = self._versions.get(key, 0) + 1
             for side in SIDES:
                 gone = self._small.pop((key, side), None)
                 self._size -= len(gone or b"")
@@ -58,6 +60,7 @@ class Album:
         """A JPEG of about `side` pixels; None where there is none, or none that can be opened. Raises StateError."""
         side = min(SIDES, key=lambda known: abs(known - side))
         with self._lock:
+            version = self._versions.get(key, 0)
             found = self._small.get((key, side))
             if found is not None:
                 self._small.move_to_end((key, side))
@@ -76,9 +79,11 @@ class Album:
         except BadPicture:
             return None
         with self._lock:
+            if version != self._versions.get(key, 0):  # another picture was put meanwhile
+                return made
+            self._size += len(made) - len(self._small.get((key, side), b""))
             self._small[key, side] = made
-            self._size += len(made)
-            while self._size > ROOM:
+            while self._size > ROOM and self._small:
                 _, old = self._small.popitem(last=False)
                 self._size -= len(old)
         return made

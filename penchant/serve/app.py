@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Header, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import AfterValidator, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from penchant.errors import (
-    BadInput,
-    BadModel,
-    BadRecipe,
-    CannotServeColdItems,
-    Diverged,
-    KeyReused,
-    Leak,
-    Misaligned,
-    MissingExtra,
-    MissingInput,
-    PenchantError,
-    StateError,
-    UnknownId,
-)
+from penchant.errors import BadInput, PenchantError, UnknownId
 from penchant.serve import replies, wire
 from penchant.serve.asking import Asking, Job
 from penchant.serve.browse import Browse
+from penchant.serve.failures import failure, invalid, refused, told
 from penchant.serve.gather import Gather
 from penchant.serve.gauges import Gauges
 from penchant.serve.guard import Rules
@@ -44,22 +31,9 @@ from penchant.serve.telling import Telling
 __all__ = ["make"]
 
 T = TypeVar("T")
+WRITING, PUTTING = CapacityLimiter(8), CapacityLimiter(4)  # threads; those that put wait for encoders
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-STATUS: tuple[tuple[type[PenchantError], int, str], ...] = (
-    (UnknownId, 404, "unknown_id"),
-    (CannotServeColdItems, 409, "cannot_take_new_items"),
-    (Misaligned, 409, "cannot_take_new_items"),
-    (KeyReused, 409, "key_reused"),
-    (MissingInput, 409, "not_kept_by_this_model"),
-    (StateError, 503, "no_database"),
-    (BadModel, 503, "bad_model"),
-    (Leak, 503, "leak"),
-    (Diverged, 503, "model_diverged"),
-    (MissingExtra, 503, "missing_extra"),
-    (BadRecipe, 422, "bad_request"),
-    (BadInput, 422, "bad_request"),
-)
 ItemId = Annotated[str, InPath(min_length=1, max_length=512), AfterValidator(wire.clean)]
 UserId = Annotated[str, InPath(min_length=1, max_length=512), AfterValidator(wire.clean)]
 Asked = Annotated[str, Query(min_length=1, max_length=512), AfterValidator(wire.clean)]
@@ -89,17 +63,19 @@ def make(
     app = FastAPI(
         title="Penchant", version=metadata.version("penchant"), description=said, docs_url=None, redoc_url=None
     )
-    app.add_exception_handler(PenchantError, _told)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _told)
+    app.add_exception_handler(PenchantError, told)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, told)
 
     @app.post("/recommend", response_model=replies.Recommended, responses=fails(404))
     async def recommend(asked: wire.Asked, request: Request) -> Response:
         """The best items for somebody, best first; equal scores in an order that `seed` gives, the same every time."""
         private = rules.people and request.scope.get("penchant.key") is None
-        if private and asked.user is not None and (asked.chosen or asked.why):
-            return _failure(401, "no_key", "`chosen` and `why` tell what this person chose: they need a key")
+        if private and asked.user is not None:  # what is left out of the list tells what she chose
+            return failure(
+                401, "no_key", "a list for `user` tells of this person: it needs a key. For anybody give a `history`"
+            )
         job = asking.job(asked)
         found = (await gather.ask(job)).reply()
         gauges.listed("personal" if found.personal else "popular")
@@ -124,7 +100,7 @@ def make(
         there = item_id in service.served.goods
         raw = await run_in_threadpool(service.album.read, item_id, size) if there else None
         if raw is None:
-            return _failure(404, "no_picture", "this item has no picture")
+            return failure(404, "no_picture", "this item has no picture")
         return Response(raw, media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
 
     @app.get("/items/{item_id:path}/similar", responses=fails(404, 409))
@@ -145,19 +121,19 @@ def make(
         """A new or changed item: recommended from the next request on, where the model can."""
         if not item_id.strip() or item_id in (".", ".."):
             raise BadInput(f"{item_id!r} can't be an id: no address could name it")
-        return await run_in_threadpool(service.put, item_id, new)
+        return await _write(PUTTING, service.put, item_id, new)
 
     @app.delete("/items/{item_id:path}", responses=fails(404))
     async def delete(item_id: ItemId) -> replies.Deleted:
         """Never recommended again, from this reply on."""
-        await run_in_threadpool(service.delete, item_id)
+        await _write(WRITING, service.delete, item_id)
         return replies.Deleted(deleted=True)
 
     @app.post("/events", responses=fails(404, 409))
     async def events(events: wire.Events, once: Once = None) -> replies.Accepted:
         """Choices. Once answered they are on disk; the next list of these people knows them. With an Idempotency-Key, the same
         request sent again adds nothing."""
-        new = await run_in_threadpool(service.add, events.events, once)
+        new = await _write(WRITING, service.add, events.events, once)
         return replies.Accepted(accepted=len(events.events) if new else 0, repeated=not new)
 
     @app.get("/users", responses=fails())
@@ -173,7 +149,7 @@ def make(
     @app.delete("/users/{user_id:path}", responses=fails())
     async def forget(user_id: UserId) -> replies.Forgotten:
         """Forget a person; the reply says what is left elsewhere, and how it goes."""
-        return replies.Forgotten(forgotten=True, remains=await run_in_threadpool(service.forget, user_id))
+        return replies.Forgotten(forgotten=True, remains=await _write(WRITING, service.forget, user_id))
 
     @app.get("/why", responses=fails(404))
     async def why(user: Asked, item: Asked) -> replies.Why:
@@ -188,7 +164,7 @@ def make(
     @app.post("/reload", responses=fails(404))
     async def reload() -> replies.Reloaded:
         """Serve the newest run of the folder that the server was started with. Requests go on meanwhile."""
-        changed = await run_in_threadpool(service.reload)
+        changed = await _write(WRITING, service.reload)
         return replies.Reloaded(run=service.served.folder.name, model=service.served.rec.name, changed=changed)
 
     @app.get("/about", responses=fails())
@@ -225,6 +201,11 @@ def make(
     return app
 
 
+async def _write(limiter: CapacityLimiter, work: Callable[..., T], *given: Any) -> T:
+    """In threads of their own, so that writers that wait leave those of readers alone."""
+    return await to_thread.run_sync(work, *given, limiter=limiter)
+
+
 def _reasoned(telling: Telling, job: Job, found: replies.Recommended) -> replies.Recommended:
     """With the reason of each item."""
     asked = job.asked
@@ -252,42 +233,3 @@ def _static(file: Path) -> Callable[[], Any]:
         return Response(file.read_bytes(), media_type=TYPES[file.suffix], headers={"cache-control": "no-cache"})
 
     return page
-
-
-def _failure(status: int, code: str, message: str) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {"retry-after": "1"} if status == 503 else None
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
-
-
-async def _told(_: Request, error: Exception) -> Response:
-    """Our own errors: each says what to do."""
-    for kind, status, code in STATUS:
-        if isinstance(error, kind):
-            return _failure(status, code, str(error))
-    return _failure(500, "fault", "a fault of ours; the log tells more")
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    """What was wrong with a request, without repeating it."""
-    assert isinstance(error, RequestValidationError)
-    said = []
-    for one in error.errors()[:5]:
-        where = ".".join(str(part)[:60] for part in one["loc"] if part not in ("body", "query", "path"))
-        said.append(f"{where or 'the body'}: {one['msg'][:200]}")
-    text = json.dumps("; ".join(said))[1:-1]
-    return _failure(422, "bad_request", text)
-
-
-async def _http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 400:
-        return _failure(422, "bad_request", "the body is not JSON that can be read")
-    code = {404: "no_route", 405: "no_method"}.get(error.status_code, "refused")
-    message = {
-        404: "there is no such route; see /openapi.json",
-        405: "this route has no such method; see /openapi.json",
-    }
-    failure = _failure(error.status_code, code, message.get(error.status_code, str(error.detail)))
-    for name, value in (error.headers or {}).items():
-        failure.headers[name] = value
-    return failure

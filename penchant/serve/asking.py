@@ -79,7 +79,8 @@ class Asking:
         return [found[place] for place in range(len(jobs))]
 
     def _scored(self, jobs: Sequence[Job], places: Sequence[int], found: dict[int, Listing | PenchantError]) -> None:
-        served, nearby = jobs[0].served, self._service.nearby
+        served = jobs[0].served
+        nearby = served.nearby
         left = []
         for job, place in zip(jobs, places, strict=True):
             near = nearby.best(served.rec, job.queries, job.wish) if nearby is not None else None

@@ -24,7 +24,7 @@ from penchant.serve.schema import CONTENT, events, forgotten, items, notes
 __all__ = ["counts", "fill", "note", "opened", "write"]
 
 BLOCK = 1000  # rows copied at once
-PASSING = ("probe", "unswept")  # notes about the database itself, which do not travel
+PASSING = ("probe", "unswept", "ident")  # notes about the database itself, which do not travel
 WAIT = 60.0
 
 

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from penchant import runs
 from penchant.data import Ids, Queries
+from penchant.errors import BadModel
 from penchant.model import Recommender
 from penchant.serve.newest import Newest
 from penchant.serve.served import Served
@@ -24,6 +25,8 @@ def everybody(run: Path, state: State | None) -> tuple[Recommender, Ids, Queries
         return rec, rec.users, rec.known, (rec.seen or rec.known).matrix(len(rec.items)), np.zeros(0, np.int64)
     with state:
         served = Served.load(run, state)
+    if served.problem:
+        raise BadModel(f"the model can't be used, and popular items are not what was asked for: {served.problem}")
     rec, people = served.rec, served.people
     later = people.late()
     stay = [row for row, user in enumerate(rec.users.keys) if people.row(user) >= 0 and user not in later]

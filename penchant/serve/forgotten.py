@@ -9,28 +9,33 @@ from pathlib import Path
 import polars as pl
 
 from penchant.report import write_whole
+from penchant.serve.newest import Newest
 
 __all__ = ["remains"]
 
 TABLES = ("reviews.parquet", "top.parquet", "per_user.parquet")
 
 
-def remains(run: Path, folder: Path, user: str, trained: bool) -> list[str]:
-    """Take the person's rows out of the tables of a run; what can't be taken out, in words."""
+def remains(run: Path, newest: Newest, user: str, trained: bool) -> list[str]:
+    """Take the person's rows out of the tables of a run and of its refreshes; what can't be taken out, in words."""
     left = []
-    for name in TABLES:
-        file = folder / name
-        if not file.is_file():
-            continue
-        try:
-            _without(file, user)
-        except Exception as error:
-            left.append(f"{name} could not be written ({type(error).__name__}): remove the rows of this person by hand")
-    if trained:
+    for folder in (run, *(run.parent / name for name in newest.made)):
+        for name in TABLES:
+            if (folder / name).is_file():
+                try:
+                    _without(folder / name, user)
+                except Exception as error:
+                    left.append(
+                        f"{folder.name}/{name} could not be written ({type(error).__name__}): remove the rows by hand"
+                    )
+    data = [name for name in newest.made if name.endswith("-data")]
+    if trained or data:
+        again = f"penchant refresh {shlex.quote(str(run))}"
         left.append(
-            "the model was trained with this person's choices, and its folder lists the id; a refresh makes one without:  "
-            f"penchant refresh {shlex.quote(str(run))}"
+            f"models that were trained before now, and what refreshes wrote for them ({', '.join((run.name, *newest.made))}); a new one is "
+            f"without this person, the others you may remove:  {again}"
         )
+    if trained:
         left.append("texts that language models wrote of this person, if any:  penchant forget --user ID --store DIR")
         left.append("the data that the run was made from, which are yours")
     return left

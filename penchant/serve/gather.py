@@ -41,7 +41,7 @@ class Gather:
             return
         part, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         jobs = [job for job, _ in part]
-        if sum(map(self._cost, jobs[:1])) <= SMALL:
+        if max(map(self._cost, jobs)) <= SMALL:
             self._answer(part, _tried(self._many, jobs))
             if self._waiting:
                 asyncio.get_running_loop().call_soon(self._next)
@@ -81,6 +81,8 @@ def _tried(many: Answers, jobs: Sequence[Job]) -> list[Listing | Exception]:
 
 def cost(job: Job) -> int:
     """Numbers that a pass reads, about."""
+    if job.wish.diversity or job.wish.per_category is not None:
+        return 10 * SMALL
     if job.plain:
         return len(job.served.rec.items)
     return len(job.served.rec.items) * _width(job)

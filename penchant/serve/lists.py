@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from penchant import topk
 from penchant.data import Queries
 from penchant.intake import Stock
 from penchant.model import Recommender
-from penchant.scorers import Factors, Motivated
+from penchant.scorers import Factors, ItemToItem, Motivated
 
 __all__ = ["Wish", "picked", "scored"]
 
 POOL = 5  # times k: items among which a diverse list is chosen
+MOST = 1_000  # of them, where k is no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ def picked(
     asker = topk.who(queries)[0]
     if not wish.diversity and wish.per_category is None:
         return topk.best(scores, wish.k, asker, wish.seed)
-    many = min(len(scores), max(POOL * wish.k, 100))
+    many = min(len(scores), max(min(POOL * wish.k, MOST), wish.k, 100))
     while True:
         item, value = topk.best(scores, many, asker, wish.seed)
         chosen = _chosen(rec, item, value, wish, categories)
@@ -99,8 +101,14 @@ def _vectors(rec: Recommender, item: np.ndarray) -> np.ndarray:
         found = np.concatenate(parts, axis=1)
     elif isinstance(scorer, Factors):
         found = scorer.item[item]
+    elif isinstance(scorer, ItemToItem):
+        rows = scorer.weights[item][:, item]
+        found = np.asarray(rows.toarray() if sparse.issparse(rows) else rows, np.float32)
+    elif not rec.scorer.personal:
+        found = np.zeros((len(item), 1), np.float32)  # it knows no likeness
     else:
-        found = scorer.likeness(item)[:, item]  # rows of likeness to one another
+        parts = [scorer.likeness(item[at : at + 16])[:, item] for at in range(0, len(item), 16)]
+        found = np.concatenate(parts)  # rows of likeness to one another
     length = np.linalg.norm(found, axis=1, keepdims=True)
     return found / np.where(length > 0, length, 1)
 

@@ -32,6 +32,7 @@ class People:
         self._rec = rec
         self._live: dict[str, list[Choice]] = {}
         self._gone: set[str] = set()
+        self._known: dict[str, frozenset[str]] = {}  # of people with choices of late
         if forgotten:
             self._gone = {key for key in rec.users.keys if veiled(key) in forgotten}
         for event in events:
@@ -40,7 +41,7 @@ class People:
     def add(self, event: Event) -> None:
         """A choice that the state has kept."""
         choice = Choice(event.item_id, event.at, True, event.review or "")
-        self._live[event.user_id] = [*self._live.get(event.user_id, ()), choice]  # readers keep the old list
+        self._live.setdefault(event.user_id, []).append(choice)
 
     def forget(self, user: str) -> None:
         self._live.pop(user, None)
@@ -59,11 +60,19 @@ class People:
         return dict.fromkeys(self._live)
 
     def live(self, user: str) -> list[Choice]:
-        return self._live.get(user, [])
+        return list(self._live.get(user, ()))
 
     def trained(self, user: str) -> np.ndarray:
         """Rows of items that the model knew of her by. (n,)"""
         return _of(self._rec.known, self.row(user))
+
+    def was_trained(self, user: str, item: str) -> bool:
+        """Whether the model knows of this choice."""
+        if self.row(user) < 0:
+            return False
+        if user not in self._known:
+            self._known[user] = frozenset(self._rec.items.keys[row] for row in self.trained(user).tolist())
+        return item in self._known[user]
 
     def seen(self, user: str) -> np.ndarray:
         """Rows of items of training that are not recommended to her again. (n,)"""

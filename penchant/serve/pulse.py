@@ -36,10 +36,15 @@ class Pulse:
                 self._keys.read()
                 self._service.state.probe()
                 said = ""
-            except StateError as error:
-                said = str(error)
+            except Exception as error:
+                said = str(error) if isinstance(error, StateError) else f"{type(error).__name__} in the database"
             if said != self.problem:
                 log.warning("%s", said or "the database is back")
             self.problem = said
-            if not said and self._service.served.goods.left and self._service.encoders.ready:
-                self._service.catch_up()
+            try:
+                if not said:
+                    self._service.state.sweep()
+                    if self._service.served.goods.left and self._service.encoders.ready:
+                        self._service.catch_up()
+            except Exception as error:  # the pulse goes on: without it a revoked key would hold for ever
+                log.error("%s while catching up", type(error).__name__)

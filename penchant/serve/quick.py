@@ -34,6 +34,7 @@ class Quick:
     asking: Asking
     gather: Gather
     gauges: Gauges
+    private: bool
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/recommend" or scope["method"] != "POST" or not _is_json(scope):
@@ -42,7 +43,7 @@ class Quick:
         message = await receive()
         try:
             asked = wire.Asked.model_validate_json(message.get("body", b""))
-            if asked.why or asked.chosen:
+            if asked.why or (self.private and asked.user is not None):
                 raise _NotHere
             found = await self.gather.ask(self.asking.job(asked))
         except (ValidationError, PenchantError, _NotHere):

@@ -68,7 +68,12 @@ vectors = Table(
     Column("vector", LargeBinary),
 )
 
-forgotten = Table("forgotten", metadata, Column("digest", Text, primary_key=True))
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("after", BigInteger, nullable=False),  # the newest event when the person was forgotten
+)
 
 seen = Table(
     "seen",

@@ -17,6 +17,7 @@ from penchant.model import Recommender
 from penchant.runs import Opened
 from penchant.scorers import Popularity
 from penchant.serve.goods import Goods
+from penchant.serve.nearby import Nearby
 from penchant.serve.newest import Newest
 from penchant.serve.people import People
 from penchant.serve.state import State
@@ -24,6 +25,7 @@ from penchant.serve.state import State
 __all__ = ["Served", "open_run"]
 
 log = logging.getLogger("penchant.serve")
+LATE = 1_000  # choices by the service that a list is made from, the newest
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +39,25 @@ class Served:
     popular: np.ndarray
     reviews: dict[tuple[str, str], str]
     problem: str = ""
+    nearby: Nearby | None = None
 
     @staticmethod
     def load(folder: Path, state: State) -> Served:
         """The newest run of a folder with what the state has. Raises MissingFile where there is no run at all."""
         newest = Newest.of(folder)
         opened, problem = open_run(newest.folder)
-        forgotten = state.forgotten()
+        folded = newest.known(state.ident())
+        # Who was forgotten before this run was trained is in it with what she chose afterwards, if at all.
+        forgotten = frozenset(one for one, after in state.forgotten().items() if after > folded)
         goods = Goods.of(opened, list(state.items()), state.deleted())
         goods = replace(goods, put={key: replace(one, vectors={}) for key, one in goods.put.items()})
-        live = (event for number, event in state.events() if number > newest.folded)
         people = People(opened.recommender, (), forgotten)
         served = Served(newest, goods, people, _counts(goods.rec), {}, problem)
-        for event in live:
-            served.count(event.item_id)
-            people.add(event)
+        for _, event in state.events():
+            # What the model was trained with is not told twice; what a split held out from it still is hers.
+            if not people.was_trained(event.user_id, event.item_id):
+                served.count(event.item_id)
+                people.add(event)
         if opened.drives is not None:
             said = {pair: text for pair, text in opened.drives.reviews.items() if people.row(pair[0]) >= 0}
             served = replace(served, reviews=said)
@@ -93,7 +99,7 @@ class Served:
                 return no_history([-1])
             past = self.people.trained(user)
             return Queries(np.array([row]), np.array([0, len(past)]), past)
-        return self.stranger([*self.people.trained(user).tolist(), *self.rows(c.item_id for c in live)])
+        return self.stranger([*self.people.trained(user).tolist(), *self.rows(c.item_id for c in live[-LATE:])])
 
     def stranger(self, rows: list[int]) -> Queries:
         """The newest place of each item counts."""

@@ -140,7 +140,9 @@ class Server:
         asking = Asking(self.service)
         gather = Gather(asking.many, cost)
         routes = make(self.service, asking, gather, telling, browse, settings.rules, self.gauges, self.pulse)
-        self.app = Guard(Quick(routes, asking, gather, self.gauges), settings.rules, self.keys, self.gauges)
+        self.app = Guard(
+            Quick(routes, asking, gather, self.gauges, settings.rules.people), settings.rules, self.keys, self.gauges
+        )
 
     def listen(self) -> socket.socket:
         """The socket, bound. Raises BadSetting where the port is taken or the host is none of this machine."""

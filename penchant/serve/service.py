@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from penchant.errors import CannotServeColdItems, MissingFile, PenchantError, StateBusy, UnknownId
+from penchant.errors import BadInput, CannotServeColdItems, MissingFile, PenchantError, StateBusy, UnknownId
 from penchant.serve import replies, wire
 from penchant.serve.album import Album
 from penchant.serve.encoders import Closed, Encoders
@@ -19,6 +20,8 @@ from penchant.serve.state import Event, Kept, State, Vector
 from penchant.serve.uploads import clean
 
 __all__ = ["Service", "row_of"]
+
+PATIENCE = 10.0  # seconds that a write waits for others
 
 
 class Service:
@@ -31,7 +34,6 @@ class Service:
         self.album = Album(state)
         self.served = Served.load(folder, state)
         self.encoders = self._encoders(self.served)
-        self.nearby: Nearby | None = None
         self._meet(self.served)
 
     def close(self) -> None:
@@ -49,9 +51,12 @@ class Service:
         old = None if picture is not None else self.state.picture(key)
         if not trained and (why := self.why_not()):
             raise CannotServeColdItems(why)
+        self._fits(new)
         vectors = {} if trained else self._vectors(fields, picture if picture is not None else old)
         kept = Kept(key, fields, new.numbers, picture if picture is not None else old, vectors)
-        with self._writing:
+        with self._turn():
+            if picture is None and self.state.picture(key) != old:
+                raise StateBusy("its picture was changed at the same moment; nothing was kept. Try again")
             changed = key in self.served.goods.put and not trained
             goods = self.served.goods.with_item(kept)
             self.state.put(kept)
@@ -63,6 +68,14 @@ class Service:
             note = "What is shown has changed. Its place in the lists is what the model learned of it, until the next refresh."
             return replies.Put(item_id=key, served="words", visible=True, note=note)
         return replies.Put(item_id=key, served="changed" if changed else "new", visible=True, note="")
+
+    def _fits(self, new: wire.New) -> None:
+        """Raises BadInput where a column of the catalogue is of another type."""
+        catalog = self.served.goods.base.catalog
+        for given, other, kind in ((new.fields, catalog.numbers, "numbers"), (new.numbers, catalog.fields, "texts")):
+            for name in given:
+                if name in other:
+                    raise BadInput(f"`{name}` is a column of {kind} here. Give it as one")
 
     def _vectors(self, fields: Mapping[str, str | None], picture: bytes | None) -> dict[str, Vector]:
         while True:  # a reload may close encoders that are being asked
@@ -87,15 +100,16 @@ class Service:
 
     def delete(self, key: str) -> None:
         """Never recommended again, from the moment this returns. Raises UnknownId, StateBusy."""
-        with self._writing:
-            row_of(self.served, key)
+        with self._turn():
+            if key in self.served.goods.gone or key not in self.served.goods.put:
+                row_of(self.served, key)
             self.state.delete(key)
             self.served = self.served.with_goods(self.served.goods.without(key))
 
     def add(self, events: Sequence[wire.Choice], key: str | None) -> bool:
         """Choices; False where this key came before with the same. Raises UnknownId for an item, KeyReused, StateBusy."""
         now = time.time()
-        with self._writing:
+        with self._turn():
             served = self.served
             for one in events:
                 if one.item not in served.rec.items.rows_by_key and one.item not in served.goods.put:
@@ -115,15 +129,20 @@ class Service:
         """A person out of state and memory; what is left elsewhere, with the commands. Raises StateBusy."""
         from penchant.serve.forgotten import remains
 
-        with self._writing:
-            there = user in self.served.goods.base.recommender.users.rows_by_key
-            self.state.forget(user)
+        with self._turn():
+            trained = user in self.served.goods.base.recommender.users.rows_by_key
+            swept = self.state.forget(user)
             self.served.forget(user)
-            return remains(self.run, self.served.folder, user, there)
+            left = remains(self.run, self.served.newest, user, trained)
+        if not swept:
+            left.append(
+                "bytes of deleted rows in the database's files, while somebody reads them; they are cleared within seconds after"
+            )
+        return left
 
     def reload(self) -> bool:
         """The newest run in place of this one, without a lost request; False where it is the same. Raises MissingFile, Leak."""
-        with self._writing:
+        with self._turn():
             served = Served.load(self.run, self.state)
             if served.problem and not self.served.problem:
                 raise MissingFile(f"the newer run can't be used, and the old one goes on: {served.problem}")
@@ -131,7 +150,6 @@ class Service:
             self.encoders = new
             changed = served.newest != self.served.newest
             self.served = served
-            self.nearby = None
             self._meet(served)
         if old is not new:
             old.close()
@@ -146,8 +164,8 @@ class Service:
             try:
                 picture = self.state.picture(key)
                 vectors = self._vectors(kept.fields, picture)
-                with self._writing:
-                    if self.served.goods.put.get(key) is not kept:
+                with self._turn():
+                    if self.served.goods.put.get(key) is not kept or key in self.served.goods.gone:
                         continue
                     whole = replace(kept, vectors=vectors, picture=picture)
                     goods = self.served.goods.with_item(whole)
@@ -172,9 +190,19 @@ class Service:
         self._index()
 
     def _index(self) -> None:
-        rec = self.served.rec
-        if self.nearby is None or not self.nearby.fits(rec):
-            self.nearby = Nearby.of(rec, self._index_from)
+        rec, nearby = self.served.rec, self.served.nearby
+        if nearby is None or not nearby.fits(rec):
+            self.served = replace(self.served, nearby=Nearby.of(rec, self._index_from))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One writer at a time; StateBusy for who has waited too long, so that nobody's thread is held for ever."""
+        if not self._writing.acquire(timeout=PATIENCE):
+            raise StateBusy(f"others are writing for over {PATIENCE:g} s; nothing was kept. Try again")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
 
 def replace_put(goods: Goods, kept: Kept) -> Goods:

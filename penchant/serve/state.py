@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
@@ -21,6 +21,7 @@ from penchant.serve.holding import Hold, NoHold, take
 from penchant.serve.records import Event, Kept, Key, Vector, packed, plain, row, unpacked, veiled, written
 from penchant.serve.repeats import is_new
 from penchant.serve.schema import events, forgotten, items, keys, notes, vectors
+from penchant.serve.steps import forgotten_in, noted, replaced
 
 __all__ = ["Event", "Kept", "Key", "State", "Vector", "veiled"]
 
@@ -123,7 +124,7 @@ class State:
             for name, vector in item.vectors.items()
         ]
         with self._writing() as connection:
-            number = _replace(connection, item.item_id, content)
+            number = replaced(connection, item.item_id, content)
             if rows:
                 connection.execute(sql.insert(vectors), [{"item": number} | row for row in rows])
 
@@ -131,7 +132,7 @@ class State:
         """Mark an item as gone, known here or not; its words, picture and vectors are removed."""
         plain(item_id)
         with self._writing() as connection:
-            _replace(connection, item_id, {"deleted": True, "fields": "{}", "numbers": "{}", "picture": None})
+            replaced(connection, item_id, {"deleted": True, "fields": "{}", "numbers": "{}", "picture": None})
 
     def items(self) -> Iterator[Kept]:
         """The items that are not deleted, in the order they first came, without their pictures."""
@@ -161,21 +162,42 @@ class State:
             found = connection.execute(sql.select(items.c.picture).where(items.c.item_id == item_id)).scalar()
         return None if found is None else bytes(found)
 
-    def forget(self, user_id: str) -> None:
-        """Remove a person's events, and every byte of them from SQLite's files. Takes a second per 100 MB or so."""
+    def forget(self, user_id: str) -> bool:
+        """Remove a person's events, and every byte of them from SQLite's files. Takes a second per 100 MB or so.
+
+        False: they are removed, but the files are not cleared yet, because somebody reads them; `sweep` does it later.
+        """
         plain(user_id)
         digest, mark = veiled(user_id), secrets.token_hex(4)
         with self._writing() as connection:
-            connection.execute(sql.delete(events).where(events.c.user_id == user_id))
-            if connection.execute(sql.select(forgotten).where(forgotten.c.digest == digest)).first() is None:
-                connection.execute(sql.insert(forgotten).values(digest=digest))
+            forgotten_in(connection, user_id, digest)
             backup.note(connection, "unswept", mark)
-        self._sweep(mark)
+        return self.sweep()
 
-    def forgotten(self) -> frozenset[str]:
-        """The `veiled` ids. Events that came later under such an id are kept as a new person's."""
+    def sweep(self) -> bool:
+        """Clear SQLite's files of who was forgotten, if that is still to be done; whether nothing is left to do."""
+        mark = self._note("unswept")
+        if mark is None:
+            return True
+        try:
+            self._sweep(mark)
+        except StateBusy:
+            return False
+        return True
+
+    def forgotten(self) -> dict[str, int]:
+        """The `veiled` ids, with the number of the newest event then. Events that came later under such an id are a new person's."""
         with self._reading() as connection:
-            return frozenset(connection.execute(sql.select(forgotten.c.digest)).scalars())
+            return {str(one): int(after) for one, after in connection.execute(sql.select(forgotten)).all()}
+
+    def ident(self) -> str:
+        """Which state this is: numbers of events mean nothing in another, not even in one that was restored from it."""
+        found = self._note("ident")
+        if found is None:
+            with self._writing() as connection:
+                found = noted(connection, "ident") or secrets.token_hex(8)
+                backup.note(connection, "ident", found)
+        return found
 
     def fold(self, upto: int) -> None:
         """Note that a run was trained with all events up to this number; nothing is removed."""
@@ -275,15 +297,3 @@ class State:
             yield
         finally:
             self._lock.release()
-
-
-def _replace(connection: Connection, item_id: str, content: dict[str, Any]) -> int:
-    """Write an item's row, without vectors; its number."""
-    number = connection.execute(sql.select(items.c.number).where(items.c.item_id == item_id)).scalar()
-    if number is None:
-        made = connection.execute(sql.insert(items).values(item_id=item_id, **content)).inserted_primary_key
-        assert made is not None
-        return int(made[0])
-    connection.execute(sql.delete(vectors).where(vectors.c.item == number))
-    connection.execute(sql.update(items).where(items.c.number == number).values(**content))
-    return int(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictFloat, StrictInt
 
@@ -28,6 +28,16 @@ def _named(key: str) -> str:
 Id = Annotated[str, Field(min_length=1, max_length=512, examples=["P1"]), AfterValidator(_named)]
 Words = Annotated[str, Field(max_length=20_000), AfterValidator(clean)]
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(clean)]
+OWN = ("item_id", "title", "description", "brand", "categories")
+
+
+def _further(fields: dict[str, Any]) -> dict[str, Any]:
+    taken = [name for name in fields if name in OWN]
+    if taken:
+        raise ValueError(f"{taken[0]} has a place of its own, beside `fields` and `numbers`")
+    return fields
+
+
 Whole = Annotated[StrictInt, Field(ge=-(2**53), le=2**53)]
 Real = Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Number = StrictBool | Whole | Real
@@ -79,15 +89,15 @@ class New(Wire):
     description: Words | None = None
     brand: Words | None = None
     categories: Words | None = None
-    fields: Annotated[dict[Name, Words], Field(max_length=50)] = {}
-    numbers: Annotated[dict[Name, Number], Field(max_length=50)] = {}
+    fields: Annotated[dict[Name, Words], Field(max_length=50), AfterValidator(_further)] = {}
+    numbers: Annotated[dict[Name, Number], Field(max_length=50), AfterValidator(_further)] = {}
     picture: Annotated[str, Field(max_length=11_000_000)] | None = None
 
 
 class Choice(Wire):
     user: Id
     item: Id
-    at: FiniteFloat | None = None
+    at: Annotated[FiniteFloat, Field(ge=0, le=1e11)] | None = None
     """Seconds since 1970; now, if not given."""
     review: Words | None = None
 

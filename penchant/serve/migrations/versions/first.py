@@ -40,7 +40,11 @@ def upgrade() -> None:
         sql.Column("encoder", sql.Text, nullable=False),
         sql.Column("vector", sql.LargeBinary),
     )
-    op.create_table("forgotten", sql.Column("digest", sql.Text, primary_key=True))
+    op.create_table(
+        "forgotten",
+        sql.Column("digest", sql.Text, primary_key=True),
+        sql.Column("after", sql.BigInteger, nullable=False),
+    )
     op.create_table(
         "seen",
         sql.Column("digest", sql.Text, primary_key=True),

@@ -1,0 +1,142 @@
+"""A run trained again with what its service has learned: nothing lost, nothing counted twice, nobody's folders removed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import serving
+
+from penchant import folder, runs
+from penchant.errors import BadSetting
+from penchant.refresh import refresh
+from penchant.serve.forgotten import remains
+from penchant.serve.newest import Newest
+from penchant.serve.served import Served
+from penchant.serve.state import Event, Kept, State
+from penchant.store import Store
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return serving.trained(tmp_path_factory)
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return serving.copy(made, tmp_path)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State.open(str(tmp_path / "state.sqlite"))
+
+
+def learned(run: Path, state: State) -> Path:
+    return refresh(run, state, Store(run.parent / "store")).folder
+
+
+def chose(served: Served, user: str) -> list[str]:
+    return [choice.item_id for choice in served.people.choices(user)]
+
+
+def test_only_what_refreshes_made_is_removed_and_the_one_before_stays(run: Path, state: State) -> None:
+    for name in ("run-64", "run-2024", "run-7-data"):
+        (run.parent / name).mkdir()
+        (run.parent / name / "mine").touch()
+    folders = []
+    for n in range(3):
+        state.add([Event("somebody", f"p000{n}", 1.7e9 + n)])
+        folders.append(learned(run, state).name)
+    assert all((run.parent / name / "mine").is_file() for name in ("run-64", "run-2024", "run-7-data"))
+    assert folders == ["run-1", "run-2", "run-3"]
+    assert [(run.parent / name).is_dir() for name in folders] == [False, True, True]
+    assert not (run.parent / "run-1-data").exists()
+    assert chose(Served.load(run, state), "somebody") == [
+        "p0000",
+        "p0001",
+        "p0002",
+    ]  # each once, whatever the split held out
+
+
+def test_somebody_forgotten_is_out_and_back_with_what_she_chose_afterwards(run: Path, state: State) -> None:
+    user = runs.read(run).recommender.users.keys[3]
+    state.add([Event(user, "p0001", 1.7e9)])
+    state.forget(user)
+    state.add([Event(user, "p0005", 1.7e9), Event(user, "p0006", 1.7e9)])
+    for _ in range(2):
+        served = Served.load(run, state)
+        assert sorted(chose(served, user)) == ["p0005", "p0006"]
+        learned(run, state)
+    assert sorted(chose(Served.load(run, state), user)) == ["p0005", "p0006"]
+    state.forget(user)  # once more, after she was trained in again
+    assert chose(Served.load(run, state), user) == []
+    assert not Served.load(run, state).people.known(user)
+
+
+def test_forgetting_takes_rows_out_of_every_table_and_names_what_stays(run: Path, state: State) -> None:
+    user = runs.read(run).recommender.users.keys[5]
+    learned(run, state)
+    told = remains(run, Newest.of(run), user, True)
+    for place in (run, run.parent / "run-1"):
+        for name in ("top.parquet", "per_user.parquet"):
+            assert not (pl.read_parquet(place / name)["user_id"] == user).any()
+    assert any("run-1-data" in text for text in told)
+
+
+def test_numbers_of_a_state_that_was_put_back_are_its_own(run: Path, state: State, tmp_path: Path) -> None:
+    for n in range(5):
+        state.add([Event("early", f"p000{n}", 1.7e9)])
+    state.backup(tmp_path / "copy.sqlite")
+    for n in range(5):
+        state.add([Event("late", f"p001{n}", 1.7e9)])
+    learned(run, state)
+    with State.open(str(tmp_path / "other.sqlite")) as other:
+        other.restore(tmp_path / "copy.sqlite")
+        other.add([Event("after", "p0020", 1.7e9)])
+        served = Served.load(run, other)
+        assert chose(served, "after") == ["p0020"]
+    with State.open(str(tmp_path / "fresh.sqlite")) as fresh:
+        fresh.add([Event("first", "p0021", 1.7e9)])
+        assert chose(Served.load(run, fresh), "first") == ["p0021"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"folder": "run-9", "folded": 1, "state": "x", "made": []}', '{"folder": "../run"}', "[]"]
+)
+def test_a_pointer_that_leads_nowhere_leaves_the_run_as_it_was(run: Path, state: State, text: str) -> None:
+    (run / "newer.json").write_text(text)
+    assert Newest.of(run) == Newest(run)
+    assert Served.load(run, state).folder == run
+
+
+def test_changed_words_are_in_the_next_data_though_nobody_chose_anything(run: Path, state: State) -> None:
+    learned(run, state)
+    state.put(Kept("p0002", {"title": "Renamed"}, {}, None, {}))
+    made = learned(run, state)
+    data = folder.read(run.parent / f"{made.name}-data")
+    assert data.catalog.title(data.catalog.items.rows_by_key["p0002"]) == "Renamed"
+    assert Served.load(run, state).goods.title("p0002") == "Renamed"
+
+
+def test_one_that_was_killed_is_gone_on_with_and_another_must_wait(run: Path, state: State) -> None:
+    state.add([Event("x", "p0001", 1.7e9)])
+    made = learned(run, state)
+    # As a kill after training and before the pointer leaves it.
+    plan = {"folder": made.name, "content": json.loads((run / "newer.json").read_text())["content"]}
+    (run / "newer.json").unlink()
+    (run / "refresh.json").write_text(json.dumps(plan))
+    stamp = (made / "model" / "model.json").stat().st_mtime_ns
+    assert learned(run, state) == made
+    assert (made.parent / f"{made.name}-data").is_dir()
+    assert not (run.parent / "run-2").exists()
+    assert stamp <= (made / "model" / "model.json").stat().st_mtime_ns
+    with (run / ".refresh.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BadSetting, match="another process refreshes"):
+            learned(run, state)
