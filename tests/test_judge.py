@@ -710,7 +710,7 @@ def test_a_second_model_that_is_of_no_use_gets_no_weight() -> None:
 def mistakes() -> Iterator[tuple[str, Any, dict[str, Any], type[Exception], str]]:
     yield "no texts", MllmSrec(**SMALL), {}, MissingInput, "mllm_srec needs `summary`"
     yield "features for texts", MllmSrec(**SMALL), {"summary": np.zeros(3)}, BadInput, "Texts is meant"
-    yield "a width", MllmSrec(**{**SMALL, "dim": 30}), {"summary": world()[1]}, BadSetting, "multiple of 4"
+    yield "a width", MllmSrec(**{**SMALL, "dim": 30}), {"summary": world()[1]}, BadSetting, "multiple of 8"
     yield (
         "a weight",
         Rerank(Popular(), MllmSrec(**SMALL), weight=2.0),

@@ -618,7 +618,7 @@ def test_candidate_ranking_is_printed_with_the_number(data: Path, store: Store, 
     [
         ({"model": {"name": "vbpr"}}, MissingInput, r"vbpr needs `image`; given: nothing. Add to \[inputs\]"),
         (
-            {"inputs": {"image": {"from": "features/imaeg"}}},
+            {"inputs": {"image": {"from": "features/imaeg"}}, "model": {"name": "vbpr"}},
             MissingInput,
             "no features 'imaeg'; it has: image, partial",
         ),

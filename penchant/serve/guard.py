@@ -9,6 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 SLOWEST = 20.0  # seconds in which a body must have come
+DRAINED = 2.0  # seconds of a body that is too large
 CALLERS = 10_000  # whose rate is remembered
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
@@ -98,6 +100,7 @@ class Guard:
             try:
                 await body.read(_length(scope))
             except _TooLarge:
+                await body.drained()
                 await _fail(sent, 413, "too_large", f"a request of this kind has at most {limit:,} bytes")
                 return
             except TimeoutError:
@@ -193,6 +196,17 @@ class _Body:
                 if not message.get("more_body"):
                     break
         self._message = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+    async def drained(self) -> None:
+        """What is still on its way, for a moment: who is cut off while sending does not hear why."""
+        left = 4 * self._limit
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAINED):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
 
     async def __call__(self) -> Message:
         if self._message is not None:
