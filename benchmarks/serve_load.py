@@ -133,7 +133,9 @@ def _status(port: int) -> int:
 
 def generate(port: int, rate: float, seconds: float, people: int, seed: int, out: multiprocessing.Queue) -> None:
     """The second process: latencies in ms from the intended moments, and how many replies were no lists of 20."""
-    out.put(asyncio.run(_generate(port, rate, seconds, people, seed)))
+    import uvloop
+
+    out.put(uvloop.run(_generate(port, rate, seconds, people, seed)))
 
 
 async def _generate(port: int, rate: float, seconds: float, people: int, seed: int) -> tuple[list[float], int]:

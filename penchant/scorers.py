@@ -155,9 +155,9 @@ class Factors(Scorer):
 
     def score(self, queries: Queries) -> np.ndarray:
         found = self.vectors(queries) @ self.item.T
-        if self.bias.any():
-            found += self.bias
-        return found
+        return found + self.bias if self._biased else found
+
+    _biased = cached_property(lambda self: bool(self.bias.any()))
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {"user": self.user, "item": self.item, "bias": self.bias, "fold": self.fold}

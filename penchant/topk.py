@@ -111,7 +111,11 @@ def best(score: np.ndarray, k: int, asker: np.uint64, seed: int = 0) -> tuple[np
     if len(item) > 4 * k:  # blocks whose maxima tie, or are far apart
         kth = np.partition(value, len(item) - k)[len(item) - k]
         item, value = item[value >= kth], value[value >= kth]
-    order = np.lexsort((_tie_key(seed, asker, item), -value))[:k]
+    order = np.argsort(-value, kind="stable")
+    first = value[order[: k + 1]]
+    if (first[1:] == first[:-1]).any():
+        order = np.lexsort((_tie_key(seed, asker, item), -value))
+    order = order[:k]
     return item[order], value[order]
 
 

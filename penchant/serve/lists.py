@@ -52,7 +52,7 @@ def picked(
     scores[wish.banned] = -np.inf
     if wish.only is not None:
         scores = np.where(wish.only, scores, np.float32(-np.inf))
-    asker = topk.who(queries)[0]
+    asker = queries.users[0].astype(np.uint64) if queries.users[0] >= 0 else topk.who(queries)[0]
     if not wish.diversity and wish.per_category is None:
         return topk.best(scores, wish.k, asker, wish.seed)
     many = min(len(scores), max(min(POOL * wish.k, MOST), wish.k, 100))

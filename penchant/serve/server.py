@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import logging
 import socket
@@ -178,6 +179,9 @@ class Server:
             timeout_graceful_shutdown=10,
             h11_max_incomplete_event_size=16_384,
         )
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collector need not walk through it again and again
+        gc.set_threshold(20_000, 20, 50)
         uvicorn.Server(config).run([listening])
 
     def _source(self) -> None:
