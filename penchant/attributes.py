@@ -10,10 +10,10 @@ from functools import lru_cache
 
 from penchant.catalog import TEXT_FIELDS, Catalog
 
-__all__ = ["Shared", "common_words", "said", "shared"]
+__all__ = ["PARTS", "Shared", "common_words", "said", "shared"]
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
-_PARTS = re.compile(r"[|,;]")
+PARTS = re.compile(r"[|,;]")
 LISTS = ("brand", "categories", "director", "actors", "artist", "author")
 """Fields that hold names, one or several, and not sentences."""
 # Words that say nothing.
@@ -102,7 +102,7 @@ def _names(catalog: Catalog) -> tuple[list[dict[tuple[str, str], str]], Counter[
     found: list[dict[tuple[str, str], str]] = [{} for _ in range(len(catalog.items))]
     for field in LISTS:
         for row, text in enumerate(catalog.fields.get(field, ())):
-            parts = [text or ""] if field == "brand" else _PARTS.split(text or "")
+            parts = [text or ""] if field == "brand" else PARTS.split(text or "")
             for part in map(str.strip, parts):
                 if part:
                     found[row].setdefault((field, part.casefold()), part)

@@ -47,7 +47,9 @@ def open_picture(raw: bytes, name: str, size: int | None = None) -> Image.Image:
                 picture = picture.convert("RGBA")
                 white = Image.new("RGBA", picture.size, "white")
                 picture = Image.alpha_composite(white, picture)
-            return picture.convert("RGB")
+            picture = picture.convert("RGB")
+            picture.info = {}  # comments, profiles, places: nothing but its pixels goes on
+            return picture
     except BadPicture:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -56,7 +58,7 @@ def open_picture(raw: bytes, name: str, size: int | None = None) -> Image.Image:
         raise BadPicture(
             f"picture {name} is no picture that can be read ({len(raw)} bytes). Replace or remove it."
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # decoders and readers of EXIF raise whatever they stumble over
         raise BadPicture(f"picture {name} is damaged: {error}. Replace or remove it.") from None
 
 

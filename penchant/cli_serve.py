@@ -222,6 +222,11 @@ def export(
     files = [file for file in (csv, parquet) if file is not None]
     if not files:
         raise BadSetting(f"name a file:  penchant export {run} --parquet lists.parquet  or  --csv lists.csv")
+    for kind, file in (("csv", csv), ("parquet", parquet)):
+        if file is not None and file.suffix != f".{kind}":
+            raise BadSetting(
+                f"--{kind} {file}: the file's name ends in .{kind}. Name it so:  --{kind} {file.stem}.{kind}"
+            )
     everyone = everybody(run, None if not _has_state(run, state) else state_of(run, state))
     started = time.perf_counter()
     table = exported.lists(*everyone, k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,8 +60,6 @@ def lists(
 
 def write(table: pl.DataFrame, file: Path) -> None:
     """As .csv or .parquet, whole or not at all. Raises BadInput for another ending, or where it can't be written."""
-    import io
-
     out = io.BytesIO()
     if file.suffix == ".csv":
         table.write_csv(out)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from penchant import folder as folders
 from penchant import recipe as recipes
 from penchant import run as running
+from penchant import runs
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Dataset, Ids, Interactions, digest
-from penchant.errors import BadSetting, MissingFile, StateError
+from penchant.errors import MissingFile, StateError
 from penchant.features import Features
 from penchant.inputs import open_data
 from penchant.report import write_whole
@@ -48,7 +49,9 @@ def refresh(run: Path, state: State, store: Store, watch: Watcher | None = None)
     Prompts that have not changed are not asked again. Killed, it goes on when called again with the same events. A server takes it up on
     POST /reload. Raises MissingFile where the recipe is not kept, and whatever a run raises; the old run stays then.
     """
-    with _alone(run):
+    if not run.is_dir():
+        raise MissingFile(f"no run folder {run}. Make one:  penchant run RECIPE.toml --out {run}")
+    with runs.lock(run, ".refresh.lock", f"another process refreshes {run}. Wait for it"):
         return _refreshed(run, state, store, watch)
 
 
@@ -102,23 +105,6 @@ def _seen(state: State) -> tuple[frozenset[str], list[tuple[int, Event]]]:
         numbered = list(state.events())
         if state.forgotten() == before:
             return frozenset(before), numbered
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """Raises BadSetting where another process refreshes this run."""
-    if not run.is_dir():
-        raise MissingFile(f"no run folder {run}. Make one:  penchant run RECIPE.toml --out {run}")
-    with (run / ".refresh.lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not on Windows
-            pass
-        except OSError:
-            raise BadSetting(f"another process refreshes {run}. Wait for it") from None
-        yield
 
 
 def _place(run: Path, newest: Newest, content: str) -> Path:
@@ -222,9 +208,10 @@ def _catalog(catalog: Catalog, kept: Sequence[Kept]) -> Catalog:
             put[key].fields.get(name) if key in put else before[row] for row, key in enumerate(items.keys)
         )
     numbers = {}
-    for name, series in catalog.numbers.items():
+    for name in dict.fromkeys([*catalog.numbers, *(name for one in kept for name in one.numbers)]):
+        series = catalog.numbers.get(name, pl.Series([None] * len(catalog.items), dtype=pl.Float64))
         values = [put[key].numbers.get(name) if key in put else series[row] for row, key in enumerate(items.keys)]
-        numbers[name] = type(series)(name, values, dtype=series.dtype, strict=False)
+        numbers[name] = pl.Series(name, values, dtype=series.dtype, strict=False)
     if not any(one.picture for one in kept):
         where = np.concatenate([catalog.pictures.where, np.full(len(items) - len(catalog.items), -1)])
         pictures = Pictures(items, where, catalog.pictures.source, catalog.pictures.column)

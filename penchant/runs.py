@@ -31,7 +31,7 @@ try:
 except ImportError:  # not on Windows, where a run folder is not locked
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Opened", "claim", "claimed", "finished", "read", "versions", "write_items", "write_lock"]
+__all__ = ["Opened", "catalog_of", "claim", "claimed", "finished", "lock", "read", "versions", "write_items"]
 
 
 OWN = (
@@ -96,16 +96,21 @@ def read(folder: Path | str, plain: bool = False) -> Opened:
         raise MissingFile(_unmade(folder))
     again = "" if alone else _again(folder, exact=True)
     rec = saved.read(folder if alone else folder / "model", again, plain=plain)
-    path = folder / "items.parquet"
     try:
-        table = pl.read_parquet(path) if path.exists() else pl.DataFrame({"item_id": rec.items.keys})
-        keys = Ids("item", tuple(table["item_id"].to_list()))
+        catalog = catalog_of(folder, rec.items)
     except (pl.exceptions.PolarsError, OSError, TypeError) as error:
-        raise BadModel(f"{path} is damaged: {error}. Run the recipe again:  {again}") from None
+        raise BadModel(f"{folder / 'items.parquet'} is damaged: {error}. Run the recipe again:  {again}") from None
+    return Opened(folder, rec, catalog, None if plain else drives_file.read(folder, again))
+
+
+def catalog_of(folder: Path, items: Ids) -> Catalog:
+    """What `write_items` wrote; the keys alone where it is not there. Raises what polars does where it is damaged."""
+    path = folder / "items.parquet"
+    table = pl.read_parquet(path) if path.exists() else pl.DataFrame({"item_id": items.keys})
+    keys = Ids("item", tuple(table["item_id"].to_list()))
     text = {c: tuple(table[c].to_list()) for c in table.columns if c != "item_id" and table[c].dtype == pl.String}
     numbers = {c: table[c] for c in table.columns if c != "item_id" and c not in text}
-    catalog = Catalog(keys, text, Pictures.none(keys), numbers)
-    return Opened(folder, rec, catalog, None if plain else drives_file.read(folder, again))
+    return Catalog(keys, text, Pictures.none(keys), numbers)
 
 
 def finished(folder: Path | str) -> Path:
@@ -207,16 +212,19 @@ def _card(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def lock(out: Path) -> IO[str]:
-    """Hold the run folder until the file is closed or the process ends. Raises BadSetting when another process has it."""
-    file = (out / ".lock").open("w")
+def lock(out: Path, name: str = ".lock", busy: str = "") -> IO[str]:
+    """Hold the run folder until the file is closed or the process ends. Raises BadSetting when another process has it.
+
+    name: of the file, for what may go on beside a run. busy: what to say then.
+    """
+    file = (out / name).open("w")
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
             raise BadSetting(
-                f"another process is working in {out}. Wait for it, or choose another:  --out DIR"
+                busy or f"another process is working in {out}. Wait for it, or choose another:  --out DIR"
             ) from None
     return file
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from penchant import encode
-from penchant.catalog import Pictures
+from penchant.catalog import Pictures, open_picture
 from penchant.data import Ids
 from penchant.encode.image import Layout, VisionModel, open_image
 from penchant.errors import BadModel, BadPicture, BadSetting, MissingExtra, MissingFile
@@ -391,3 +392,10 @@ def test_layout_needs_no_torch_and_a_model_without_its_extra_names_it(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match=r"pip install 'penchant\[hf\]'"):
         open_image(str(models / "clip")).encode([drawn("red")])
+
+
+def test_a_picture_whose_notes_on_itself_cannot_be_read_is_bad_and_none_of_them_goes_on() -> None:
+    notes = b"Exif\0\0MM\0*" + struct.pack(">IHHHIIHHIII", 8, 2, 0x112, 3, 1, 6 << 16, 0xA005, 1, 1, 1, 0)
+    with pytest.raises(BadPicture, match="damaged"):
+        open_picture(saved(drawn("red"), "JPEG", exif=notes), "odd")
+    assert not open_picture(saved(drawn("red"), "JPEG", comment=b"at home"), "told").info

@@ -310,10 +310,12 @@ def test_no_run_and_no_port_are_one_message(made: Path, tmp_path: Path, server: 
     for words in (
         ("serve", tmp_path / "nothing"),
         ("serve", made / "run", "--port", str(server.port), "--state", tmp_path / "s"),
+        ("export", made / "run", "--csv", tmp_path / "lists.parquet"),
     ):
         found = penchant(*words)
         assert found.returncode == 2, found
         assert "Traceback" not in found.stderr
+    assert not (tmp_path / "lists.parquet").exists()
 
 
 def test_the_table_of_everybody_has_what_came_since(made: Path, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_data_set_grows_by_choices_and_items_and_without_the_forgotten() -> No
     data = shop.make(products=48, shoppers=60, choices=6).dataset
     lost, stays = data.users.keys[0], data.users.keys[1]
     item = data.items.keys[int(data.interactions.item[0])]
-    kept = Kept("new-item", {"title": "A new thing"}, {}, None, {})
+    kept = Kept("new-item", {"title": "A new thing"}, {"weight": 2.5}, None, {})
     events = [
         Event("somebody", "new-item", 2e9),
         Event("somebody", "new-item", 2e9 + 1),
@@ -249,6 +249,7 @@ def test_a_data_set_grows_by_choices_and_items_and_without_the_forgotten() -> No
     assert len(pairs) == len(set(pairs))
     assert not any(pair[1] == "nowhere" for pair in pairs)
     assert more.catalog.title(more.catalog.items.rows_by_key["new-item"]) == "A new thing"
+    assert more.catalog.numbers["weight"].to_list() == [None] * len(data.items) + [2.5]  # a column that nobody had
     assert all(part.ids == more.items for part in more.features.values() if part.ids.kind == "item")
     assert more.catalog.items.keys[: len(data.items)] == data.catalog.items.keys
 

@@ -170,7 +170,7 @@ def make(
     @app.get("/about", responses=fails())
     async def about() -> replies.About:
         """What is served."""
-        return browse.about(rules.people, pulse.problem)
+        return await run_in_threadpool(browse.about, rules.people, pulse.problem)
 
     @app.get("/runs", responses=fails())
     async def runs() -> replies.Runs:

@@ -58,9 +58,8 @@ class Asking:
         hidden = served.goods.hidden
         away = np.concatenate([hidden, np.array(banned, np.int64)]) if len(hidden) else np.array(banned, np.int64)
         wish = Wish(asked.k, away, only, asked.diversity, asked.per_category, asked.seed)
-        blank = not len(queries.history_items) and int(queries.users[0]) < 0
         plain = STANDS_IN if served.problem else "" if served.rec.scorer.personal else EVERYBODY
-        return Job(asked, served, queries, wish, plain or (UNKNOWN if blank or not len(queries.history_items) else ""))
+        return Job(asked, served, queries, wish, plain or ("" if len(queries.history_items) else UNKNOWN))
 
     def many(self, jobs: Sequence[Job]) -> list[Listing | PenchantError]:
         """Answers of several at once: whoever has the same model is scored together."""

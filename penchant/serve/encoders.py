@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from penchant.errors import BadInput, CannotServeColdItems, PenchantError, StateBusy
+from penchant.errors import BadInput, CannotServeColdItems, MissingInput, StateBusy
 from penchant.serve.state import Vector
 
 __all__ = ["Closed", "Encoders", "inputs_of", "unable"]
@@ -183,7 +183,7 @@ def _one(name: str, spec: Mapping[str, Any], data: Any, store: Any) -> tuple[str
                     texts = column(name, source, read, data)
                 text = texts.values[0]
                 mark = "external:" if texts.source.external else mark
-            except PenchantError:  # it has no such column: a gap
+            except MissingInput:  # it has no such column: a gap
                 pass
             vector = encoder.encode([text])[0] if text else None
         by = f"encoder:{encoder.name}@{encoder.revision}"

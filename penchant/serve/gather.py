@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from penchant.errors import PenchantError
 from penchant.serve.asking import Job
 from penchant.serve.listing import Listing
+from penchant.serve.nearby import factors_of
 
 __all__ = ["Gather", "cost"]
 
@@ -89,7 +90,5 @@ def cost(job: Job) -> int:
 
 
 def _width(job: Job) -> int:
-    from penchant.serve.nearby import factors_of
-
     factors = factors_of(job.served.rec)
     return factors.item.shape[1] if factors is not None else 10_000  # of other kinds nobody knows: beside

@@ -12,13 +12,27 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class Gauges:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry, "namespace": "penchant"}
-        self._requests = Counter("requests", "Requests by route and status", ("route", "status"), **own)  # type: ignore[arg-type]
-        self._seconds = Histogram("request_seconds", "Seconds by route", ("route",), buckets=BUCKETS, **own)  # type: ignore[arg-type]
-        self._lists = Counter("lists", "Lists by what they rest on", ("kind",), **own)  # type: ignore[arg-type]
+        self._requests = Counter(
+            "requests",
+            "Requests by route and status",
+            ("route", "status"),
+            namespace="penchant",
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "request_seconds",
+            "Seconds by route",
+            ("route",),
+            buckets=BUCKETS,
+            namespace="penchant",
+            registry=self.registry,
+        )
+        self._lists = Counter(
+            "lists", "Lists by what they rest on", ("kind",), namespace="penchant", registry=self.registry
+        )
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._sizes = {
-            name: Gauge(name, said, **own)  # type: ignore[arg-type]
+            name: Gauge(name, said, namespace="penchant", registry=self.registry)
             for name, said in (
                 ("items", "Items shown"),
                 ("people", "People known"),

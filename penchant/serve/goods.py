@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,12 +16,13 @@ from penchant.errors import CannotServeColdItems
 from penchant.features import Features
 from penchant.model import Recommender
 from penchant.runs import Opened
-from penchant.serve.sieve import SPLIT, Sieve
+from penchant.serve.sieve import Sieve, values_of
 from penchant.serve.state import Kept
 from penchant.texts import Provenance
 
 __all__ = ["Came", "Goods", "Words"]
 
+log = logging.getLogger("penchant.serve")
 Came = Literal["trained", "added", "changed"]
 
 
@@ -35,7 +37,8 @@ class Words:
 
 @dataclass(frozen=True, eq=False)
 class Goods:
-    """base: the run. rec: its model with new items after its own. put: items that came by the service. gone: deleted ones.
+    """base: the run. rec: its model with new items after its own. put: items that came by the service, without what the state and the
+    model have of them, picture and vectors. gone: deleted ones.
     left: items of `put` that this model could not take in, and why.
     """
 
@@ -58,9 +61,10 @@ class Goods:
             for one in new:
                 try:
                     rec = _grown(rec, [one])
-                except Exception as error:
+                except Exception as error:  # what is stored may not keep a server from starting; /ready tells of it
+                    log.warning("an item is left out: %s", type(error).__name__)
                     left[one.item_id] = str(error)
-        goods = replace(goods, rec=rec, put={one.item_id: one for one in kept}, gone=gone, left=left)
+        goods = replace(goods, rec=rec, put={one.item_id: _light(one) for one in kept}, gone=gone, left=left)
         for one in kept:
             if one.item_id in rec.items.rows_by_key:
                 goods.sieve.put(rec.items.rows_by_key[one.item_id], one.fields, one.numbers)
@@ -73,7 +77,7 @@ class Goods:
         gone, left = self.gone - {item.item_id}, {k: v for k, v in self.left.items() if k != item.item_id}
         if item.item_id not in base.items.rows_by_key:
             rec = _grown(rec, [item]) if item.item_id not in rec.items.rows_by_key else _regrown(base, rec, item)
-        return replace(self, rec=rec, put={**others, item.item_id: item}, gone=gone, left=left)
+        return replace(self, rec=rec, put={**others, item.item_id: _light(item)}, gone=gone, left=left)
 
     def sift(self, item: Kept) -> None:
         """Let filters know what an item has now, once that is on disk."""
@@ -123,10 +127,7 @@ class Goods:
     def categories(self) -> list[tuple[str, ...]]:
         """Of each row, in small letters."""
         column = self.catalog.fields.get("categories", (None,) * len(self.catalog.items))
-        return [
-            tuple(part.strip().casefold() for part in SPLIT.split(text) if part.strip()) if text else ()
-            for text in column
-        ]
+        return [tuple(part.casefold() for part in values_of("categories", text)) for text in column]
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -147,45 +148,45 @@ class Goods:
 
 def _grown(rec: Recommender, new: Sequence[Kept]) -> Recommender:
     """The model with these after its own. Raises CannotServeColdItems and whatever `Recommender.add_items` raises."""
-    if not new:
-        return rec
-    if rec.stock is None:
-        return rec.add_items(_catalog(new), {})  # which says why it can't
-    features = {}
-    ids = Ids("item", tuple(one.item_id for one in new))
-    for name, old in rec.stock.features.items():
-        parts = [one.vectors.get(name) for one in new]
-        encoders = {part.encoder for part in parts if part is not None and part.values is not None}
-        if len(encoders) > 1 or any(encoder not in ("", old.source.made_by) for encoder in encoders):
-            raise CannotServeColdItems(
-                f"`{name}` was encoded by {', '.join(sorted(encoders))}, and this model by {old.source.made_by}. "
-                f"Put the item again:  PUT /items/{new[0].item_id}"
-            )
-        values = np.zeros((len(new), old.dim), np.float32)
-        present = np.zeros(len(new), bool)
-        for row, part in enumerate(parts):
-            if part is not None and part.values is not None:
-                if len(part.values) != old.dim:
-                    raise CannotServeColdItems(f"`{name}` has {len(part.values)} numbers, and this model {old.dim}")
-                values[row], present[row] = part.values, True
-        features[name] = Features(ids, values, present, Provenance(old.source.made_by, ("put",)))
-    return rec.add_items(_catalog(new), features)
+    return rec.add_items(_catalog(new), _features(rec, new)) if new else rec
 
 
 def _regrown(base: Recommender, rec: Recommender, item: Kept) -> Recommender:
     """With other vectors of one item that came before. Those of the others are where the model keeps them."""
-    alone = _grown(base, [item])
-    assert base.stock is not None
-    assert rec.stock is not None
-    assert alone.stock is not None
-    first, row = len(base.items), rec.items.rows_by_key[item.item_id] - len(base.items)
-    ids = Ids("item", rec.items.keys[first:])
+    own, row = _features(base, [item]), rec.items.rows_by_key[item.item_id]
+    later = slice(len(base.items), None)
+    ids = Ids("item", rec.items.keys[later])
     features = {}
-    for name, part in rec.stock.features.items():
-        values, present = part.values[first:].copy(), part.present[first:].copy()
-        values[row], present[row] = alone.stock.features[name].values[-1], alone.stock.features[name].present[-1]
-        features[name] = Features(ids, values, present, Provenance(part.source.made_by, ("put",)))
+    for name, part in (rec.stock.features if rec.stock is not None else {}).items():
+        values, present = part.values.copy(), part.present.copy()
+        values[row], present[row] = own[name].values[0], own[name].present[0]
+        features[name] = Features(ids, values[later], present[later], own[name].source)
     return base.add_items(Catalog(ids, {}, Pictures.none(ids)), features)
+
+
+def _features(rec: Recommender, new: Sequence[Kept]) -> dict[str, Features]:
+    """Of new items, by the names of the model's inputs; none for a model that keeps none. Raises CannotServeColdItems for vectors that
+    were made by another encoder."""
+    ids = Ids("item", tuple(one.item_id for one in new))
+    found = {}
+    for name, old in (rec.stock.features if rec.stock is not None else {}).items():
+        values, present = np.zeros((len(new), old.dim), np.float32), np.zeros(len(new), bool)
+        for row, one in enumerate(new):
+            part = one.vectors.get(name)
+            if part is None or part.values is None:
+                continue
+            if part.encoder not in ("", old.source.made_by) or len(part.values) != old.dim:
+                raise CannotServeColdItems(
+                    f"`{name}` of {one.item_id} was encoded by {part.encoder} ({len(part.values)} numbers), and this model's by "
+                    f"{old.source.made_by} ({old.dim}). Put the item again:  PUT /items/{one.item_id}"
+                )
+            values[row], present[row] = part.values, True
+        found[name] = Features(ids, values, present, Provenance(old.source.made_by, ("put",)))
+    return found
+
+
+def _light(one: Kept) -> Kept:
+    return replace(one, picture=None, vectors={}, has_picture=one.has_picture or one.picture is not None)
 
 
 def _catalog(items: Sequence[Kept]) -> Catalog:

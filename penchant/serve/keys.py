@@ -40,4 +40,5 @@ class Keys:
 
     def read(self) -> None:
         """Raises StateError; the keys known before go on then."""
-        self._live = [key for key in self._state.keys() if key.revoked is None]  # noqa: SIM118
+        found = self._state.keys()
+        self._live = [key for key in found if key.revoked is None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +50,6 @@ class Served:
         # Who was forgotten before this run was trained is in it with what she chose afterwards, if at all.
         forgotten = frozenset(one for one, after in state.forgotten().items() if after > folded)
         goods = Goods.of(opened, list(state.items()), state.deleted())
-        goods = replace(goods, put={key: replace(one, vectors={}) for key, one in goods.put.items()})
         people = People(opened.recommender, (), forgotten)
         served = Served(newest, goods, people, _counts(goods.rec), {}, problem)
         for _, event in state.events():
@@ -105,10 +104,10 @@ class Served:
         """The newest place of each item counts."""
         return Queries.of([-1], [list(dict.fromkeys(reversed(rows)))[::-1]])
 
-    def rows(self, keys: object) -> list[int]:
+    def rows(self, keys: Iterable[str]) -> list[int]:
         """Rows of those keys that the model knows."""
         get = self.rec.items.rows_by_key.get
-        return [row for key in keys if (row := get(key, -1)) >= 0]  # type: ignore[attr-defined]
+        return [row for key in keys if (row := get(key, -1)) >= 0]
 
     def seen(self, user: str) -> list[int]:
         """Rows that are not recommended to her again."""
@@ -134,18 +133,13 @@ def open_run(folder: Path) -> tuple[Opened, str]:
 
 def _bare(folder: Path) -> Opened:
     """The catalogue alone, where nothing of the model can be read; without that, nothing."""
-    import polars as pl
-
     try:
-        table = pl.read_parquet(folder / "items.parquet")
-        keys = Ids("item", tuple(table["item_id"].to_list()))
-        text: Mapping[str, tuple[str | None, ...]] = {
-            c: tuple(table[c].to_list()) for c in table.columns if c != "item_id" and table[c].dtype == pl.String
-        }
+        catalog = runs.catalog_of(folder, Ids("item", ()))
     except Exception:
-        keys, text = Ids("item", ()), {}
+        catalog = Catalog(Ids("item", ()), {}, Pictures.none(Ids("item", ())))
+    keys = catalog.items
     rec = Recommender("popular", {}, Ids("user", ()), keys, Popularity(np.zeros(len(keys), np.float32)), no_history([]))
-    return Opened(folder, rec, Catalog(keys, text, Pictures.none(keys)))
+    return Opened(folder, rec, catalog)
 
 
 def _counts(rec: Recommender) -> np.ndarray:

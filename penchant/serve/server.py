@@ -137,12 +137,15 @@ class Server:
         self._store = store
         self.lineage = Lineage(store)
         telling = Telling(self.service, self.lineage)
-        browse = Browse(self.service, Asking(self.service), folder.resolve().parent)
         asking = Asking(self.service)
-        gather = Gather(asking.many, cost)
-        routes = make(self.service, asking, gather, telling, browse, settings.rules, self.gauges, self.pulse)
+        browse = Browse(self.service, asking, folder.resolve().parent)
+        self.gather = Gather(asking.many, cost)
+        routes = make(self.service, asking, self.gather, telling, browse, settings.rules, self.gauges, self.pulse)
         self.app = Guard(
-            Quick(routes, asking, gather, self.gauges, settings.rules.people), settings.rules, self.keys, self.gauges
+            Quick(routes, asking, self.gather, self.gauges, settings.rules.people),
+            settings.rules,
+            self.keys,
+            self.gauges,
         )
 
     def listen(self) -> socket.socket:
@@ -177,7 +180,6 @@ class Server:
             backlog=1024,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=16_384,
         )
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk through it again and again
@@ -205,5 +207,6 @@ class Server:
 
     def close(self) -> None:
         self.pulse.stop()
+        self.gather.close()
         self.service.close()
         self.service.state.close()

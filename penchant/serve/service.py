@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from penchant.errors import BadInput, CannotServeColdItems, MissingFile, PenchantError, StateBusy, UnknownId
+from penchant.intake import cannot
 from penchant.serve import replies, wire
 from penchant.serve.album import Album
 from penchant.serve.encoders import Closed, Encoders
-from penchant.serve.goods import Goods
+from penchant.serve.forgotten import remains
 from penchant.serve.nearby import Nearby
 from penchant.serve.served import Served
 from penchant.serve.state import Event, Kept, State, Vector
@@ -21,15 +23,17 @@ from penchant.serve.uploads import clean
 
 __all__ = ["Service", "row_of"]
 
+log = logging.getLogger("penchant.serve")
 PATIENCE = 10.0  # seconds that a write waits for others
 
 
 class Service:
     """One run folder, served. Open it, then `close`; every method may be called from any thread."""
 
-    def __init__(self, folder: Path, state: State, index_from: int = 200_000, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, state: State, index_from: int = 200_000) -> None:
         self.run, self.state = folder, state
-        self._index_from, self._threads = index_from, threads
+        self._index_from = index_from
+        self._tried: set[str] = set()
         self._writing = threading.RLock()
         self.album = Album(state)
         self.served = Served.load(folder, state)
@@ -58,12 +62,7 @@ class Service:
             if picture is None and self.state.picture(key) != old:
                 raise StateBusy("its picture was changed at the same moment; nothing was kept. Try again")
             changed = key in self.served.goods.put and not trained
-            goods = self.served.goods.with_item(kept)
-            self.state.put(kept)
-            goods.sift(kept)
-            self.served = self.served.with_goods(replace_put(goods, kept))
-            self.album.put(key, kept.picture is not None)
-            self._index()
+            self._keep(kept)
         if trained:
             note = "What is shown has changed. Its place in the lists is what the model learned of it, until the next refresh."
             return replies.Put(item_id=key, served="words", visible=True, note=note)
@@ -93,7 +92,7 @@ class Service:
             return f"the model can't be used, so nothing can be told of a new item: {served.problem}"
         rec = served.goods.base.recommender
         if rec.scorer.intake is None or rec.stock is None or not rec.scorer.intake.reads(rec.stock):
-            return _cannot(rec)
+            return cannot(rec)
         if self.encoders.why_not:
             return f"{self.encoders.why_not}. Add the item to the data and train again:  penchant refresh {self.run}"
         return ""
@@ -127,8 +126,6 @@ class Service:
 
     def forget(self, user: str) -> list[str]:
         """A person out of state and memory; what is left elsewhere, with the commands. Raises StateBusy."""
-        from penchant.serve.forgotten import remains
-
         with self._turn():
             trained = user in self.served.goods.base.recommender.users.rows_by_key
             swept = self.state.forget(user)
@@ -150,31 +147,38 @@ class Service:
             self.encoders = new
             changed = served.newest != self.served.newest
             self.served = served
+            self._tried.clear()
             self._meet(served)
         if old is not new:
             old.close()
         return changed
 
     def catch_up(self) -> None:
-        """Take in items that this model had no vectors of; for a thread beside."""
-        for key in list(self.served.goods.left):
-            kept = self.served.goods.put.get(key)
-            if kept is None or self.why_not():
-                continue
-            try:
-                picture = self.state.picture(key)
-                vectors = self._vectors(kept.fields, picture)
-                with self._turn():
-                    if self.served.goods.put.get(key) is not kept or key in self.served.goods.gone:
-                        continue
-                    whole = replace(kept, vectors=vectors, picture=picture)
-                    goods = self.served.goods.with_item(whole)
-                    self.state.put(whole)
-                    goods.sift(whole)
-                    self.served = self.served.with_goods(replace_put(goods, whole))
-                    self._index()
-            except (PenchantError, StateBusy):
-                continue
+        """Take in one item that this model had no vectors of, each once; for a thread beside."""
+        goods = self.served.goods
+        key = next((key for key in goods.left if key not in self._tried and key not in goods.gone), None)
+        if key is None or self.why_not():
+            return
+        kept, picture = goods.put[key], self.state.picture(key)
+        self._tried.add(key)
+        try:
+            whole = replace(kept, vectors=self._vectors(kept.fields, picture), picture=picture)
+            with self._turn():
+                if self.served.goods.put.get(key) is kept and key not in self.served.goods.gone:
+                    self._keep(whole)
+        except StateBusy:
+            self._tried.discard(key)
+        except PenchantError as error:
+            log.warning("an item stays left out: %s", type(error).__name__)
+
+    def _keep(self, item: Kept) -> None:
+        """Into the model to see that it can, then on disk, then for all to see. Raises what `Goods.with_item` and the state do."""
+        goods = self.served.goods.with_item(item)
+        self.state.put(item)
+        goods.sift(item)
+        self.served = self.served.with_goods(goods)
+        self.album.put(item.item_id, item.picture is not None)
+        self._index()
 
     def _encoders(self, served: Served) -> Encoders:
         rec = served.goods.base.recommender
@@ -203,22 +207,6 @@ class Service:
             yield
         finally:
             self._writing.release()
-
-
-def replace_put(goods: Goods, kept: Kept) -> Goods:
-    """Without what the state and the model have: its picture and vectors."""
-    return replace(
-        goods,
-        put={**goods.put, kept.item_id: replace(kept, picture=None, vectors={}, has_picture=kept.picture is not None)},
-    )
-
-
-def _cannot(rec: object) -> str:
-    from penchant.intake import cannot
-    from penchant.model import Recommender
-
-    assert isinstance(rec, Recommender)
-    return cannot(rec)
 
 
 def row_of(served: Served, key: str) -> int:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
 import numpy as np
 
+from penchant.attributes import PARTS
 from penchant.catalog import Catalog
 from penchant.errors import UnknownKey
 from penchant.serve.wire import Between
 
-__all__ = ["SPLIT", "Sieve"]
+__all__ = ["Sieve", "values_of"]
 
-SPLIT = re.compile(r"[|,;]")
 KEPT = 64  # masks of filters that were asked for lately
 
 Wanted = Between | bool | int | float | str | list[str]
 
 
-def _split(field: str, text: str | None) -> list[str]:
+def values_of(field: str, text: str | None) -> list[str]:
     """The values that a text field holds: several where it is a list of categories."""
-    found = SPLIT.split(text or "") if field == "categories" else [text or ""]
+    found = PARTS.split(text or "") if field == "categories" else [text or ""]
     return [part.strip() for part in found if part.strip()]
 
 
@@ -58,7 +57,7 @@ class Sieve:
         return self._text[field]
 
     def _enter(self, field: str, index: dict[str, set[int]], row: int, text: str | None) -> None:
-        for part in _split(field, text):
+        for part in values_of(field, text):
             index.setdefault(part.casefold(), set()).add(row)
             self._spelt[field].setdefault(part.casefold(), part)
 
@@ -91,7 +90,7 @@ class Sieve:
             return np.concatenate([found, np.zeros(size - len(found), bool)])
         return found[:size]
 
-    def put(self, row: int, fields: Mapping[str, str | None], numbers: Mapping[str, object]) -> None:
+    def put(self, row: int, fields: Mapping[str, str | None], numbers: Mapping[str, bool | int | float | None]) -> None:
         """What the item at this row has now."""
         with self._lock:
             if row >= self._size:
@@ -103,13 +102,13 @@ class Sieve:
             for name, column in self._numbers.items():
                 value = numbers.get(name)
                 column = column.copy() if not column.flags.writeable else column
-                column[row] = np.nan if value is None else float(value)  # type: ignore[arg-type]
+                column[row] = np.nan if value is None else float(value)
                 self._numbers[name] = column
             for name in fields:
                 if name != "description":
                     self._columns.setdefault(name, ())
             for name, index in self._text.items():
-                for part in _split(name, self._had(name, row)):
+                for part in values_of(name, self._had(name, row)):
                     index.get(part.casefold(), set()).discard(row)
                 self._enter(name, index, row, fields.get(name))
             self._later[row] = dict(fields)

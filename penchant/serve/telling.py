@@ -95,8 +95,16 @@ class Telling:
         for c in choices:
             review = c.review or served.reviews.get((user, c.item_id), "")
             there = c.item_id in served.goods
-            past = {"title": title(c.item_id) if there else c.item_id, "picture": there and has(c.item_id)}
-            told.append(replies.Past(item_id=c.item_id, at=c.at, live=c.live, review=review, **past))  # type: ignore[arg-type]
+            told.append(
+                replies.Past(
+                    item_id=c.item_id,
+                    title=title(c.item_id) if there else c.item_id,
+                    picture=there and has(c.item_id),
+                    at=c.at,
+                    live=c.live,
+                    review=review,
+                )
+            )
         lineage = self._lineage.of("user", user, served) if served.people.row(user) >= 0 else []
         motives = self._motives(served, user)
         if not motives:  # of a model that knows none, what was written of her, if anything was

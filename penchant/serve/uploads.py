@@ -45,15 +45,9 @@ def clean(encoded: str) -> bytes:
 
 
 def small(raw: bytes, side: int, quality: int = 85) -> bytes:
-    """A JPEG of at most `side` pixels, and nothing but them. Raises BadPicture."""
-    try:
-        picture = open_picture(raw, "uploaded", side)
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        picture.info = {}  # comments, profiles, places
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=quality)
-    except BadPicture:
-        raise
-    except Exception as error:  # decoders raise whatever they stumble over
-        raise BadPicture(f"the picture is damaged ({type(error).__name__}). Send another.") from None
+    """A JPEG of at most `side` pixels. Raises BadPicture."""
+    picture = open_picture(raw, "uploaded", side)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality)
     return out.getvalue()
