@@ -5,6 +5,7 @@
 Four threads at once: lists for known people and strangers with random filters and exclusions; choices with idempotency keys (a
 request without an answer is sent again with its key); new and changed items with pictures, and deletions; a reload every twenty
 seconds. --kills: `kill -9` at a random moment of every minute, and a start right after.
+The catalogue turns over: NEW items beside those of training, and as many put as deleted once they are there. Choices only grow.
 
 Checked all the time: no deleted or excluded item in any list, no chosen item in that person's list, no reply of 5xx but while it is being started again.
 Checked after every start and at the end, against what was acknowledged: every choice, each once and in its order; every item with its
@@ -33,6 +34,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from serve_load import shop
+
+NEW = 100  # items beside those of training
 
 
 class Down(Exception):
@@ -163,9 +166,14 @@ def choose(server: Served, world: World, dice: random.Random, number: int) -> No
 
 
 def stock(server: Served, world: World, dice: random.Random, number: int, pictures: list[str]) -> None:
-    """Puts an item, changes one, or deletes one."""
-    delete = dice.random() < 0.35
-    key = f"new/{number}" if dice.random() < 0.5 else f"new/{dice.randrange(max(number, 1))}"
+    """Puts an item, changes one, or deletes one. A shop has NEW of them at a time: what it holds in memory is of as many items at the
+    end as in the middle, so that what grows nevertheless is a leak."""
+    with world.lock:
+        there = sorted(world.titles)
+    full = len(there) >= NEW
+    delete = dice.random() < (0.8 if full else 0.2)
+    again = bool(there) and (delete or full or dice.random() < 0.3)
+    key = dice.choice(there) if again else f"new/{number}"
     title = f"Soaked tent {number}, waterproof"
     with world.lock:
         world.unsure.add(key)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from penchant.catalog import TEXT_FIELDS, Catalog
 
-__all__ = ["PARTS", "Shared", "common_words", "said", "shared"]
+__all__ = ["PARTS", "Shared", "Spread", "common_words", "said", "shared", "spread_in"]
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 PARTS = re.compile(r"[|,;]")
 LISTS = ("brand", "categories", "director", "actors", "artist", "author")
 """Fields that hold names, one or several, and not sentences."""
+ENOUGH = 20_000  # items that tell how common a word is
 # Words that say nothing.
 _EMPTY = frozenset(
     re.findall(
@@ -39,26 +41,33 @@ class Shared:
     items: int
 
 
-def shared(catalog: Catalog, item: str, other: str, most: int = 4) -> tuple[Shared, ...]:
+@dataclass(frozen=True)
+class Spread:
+    """How many items of a catalogue have each name, (field, name in small letters), and each word."""
+
+    items: int
+    names: Counter[tuple[str, str]]
+    words: Counter[str]
+
+
+def shared(catalog: Catalog, item: str, other: str, most: int = 4, within: Catalog | None = None) -> tuple[Shared, ...]:
     """What both have: categories, brands and other names, and words of their texts; what fewest items have comes first.
 
     What everything here has, or a fifth of it where words are meant, says nothing and is left out; so is a word of a name that is
-    named. All of it is strangers' text. Nothing for an item that the catalogue lacks.
+    named. All of it is strangers' text. Nothing for an item that the catalogue lacks. within: the whole catalogue, where `catalog` is
+    a part of it.
     """
     of = catalog.items.rows_by_key
     if item not in of or other not in of:
         return ()
-    names, spread = _names(catalog)
-    found = [
-        Shared(field, names[of[item]][field, key], spread[field, key])
-        for field, key in names[of[item]]
-        if (field, key) in names[of[other]] and spread[field, key] < len(catalog.items)
-    ]
-    told = {word for one in found for word in _words_in(one.value)}
-    _, often = _words(catalog)
+    spread = spread_in(within or catalog)
+    own, others = (_names(catalog, of[one]) for one in (item, other))
+    often = {both: max(spread.names[both], 2) for both in own.keys() & others.keys()}
+    found = [Shared(key[0], own[key], count) for key, count in often.items() if count < spread.items]
+    told = {word for one in found for word in _words(one.value)}
     found += [
-        Shared("words", word, often[word])
-        for word in common_words(catalog, item, (other,), most + len(told))
+        Shared("words", word, max(spread.words[word], 2))
+        for word in common_words(catalog, item, (other,), most + len(told), within)
         if word not in told
     ]
     return tuple(sorted(found, key=lambda one: (one.items, one.field == "words", one.field, one.value))[:most])
@@ -71,39 +80,54 @@ def said(found: Sequence[Shared]) -> str:
     return f"Both have {'; '.join(parts)}." if parts else ""
 
 
-def common_words(catalog: Catalog, item: str, others: Iterable[str], most: int = 4) -> tuple[str, ...]:
-    """Words of the item's text that another's text has too, the rarest in the catalogue first."""
-    bags, spread = _words(catalog)
+def common_words(
+    catalog: Catalog, item: str, others: Iterable[str], most: int = 4, within: Catalog | None = None
+) -> tuple[str, ...]:
+    """Words of the item's text that another's text has too, the rarest in the catalogue first. within: as in `shared`."""
     of = catalog.items.rows_by_key
     if item not in of:
         return ()
-    near = frozenset().union(*(bags[of[other]] for other in others if other in of))
-    limit = max(2, len(bags) // 5)  # a word that a fifth of the catalogue has says nothing
-    both = [w for w in bags[of[item]] & near if 2 <= spread[w] <= limit]
-    return tuple(sorted(both, key=lambda w: (spread[w], w))[:most])
+    spread = spread_in(within or catalog)
+    near = {word for other in others if other in of and other != item for word in _said_of(catalog, of[other])}
+    limit = max(2, spread.items // 5)  # a word that a fifth of the catalogue has says nothing
+    both = [word for word in _said_of(catalog, of[item]) & near if spread.words[word] <= limit]
+    return tuple(sorted(both, key=lambda word: (max(spread.words[word], 2), word))[:most])
 
 
-@lru_cache(maxsize=65_536)  # a catalogue that grows by one item is not read anew
-def _words_in(text: str) -> frozenset[str]:
+def spread_in(catalog: Catalog) -> Spread:
+    """Of a large catalogue, from a random part of it. Kept as long as the catalogue is."""
+    found = _SPREADS.get(catalog)
+    if found is None:
+        size = len(catalog.items)
+        rows = range(size) if size <= ENOUGH else sorted(random.Random(0).sample(range(size), ENOUGH))
+        names = Counter(key for row in rows for key in _names(catalog, row))
+        words = Counter(word for row in rows for word in _said_of(catalog, row))
+        if size > ENOUGH:
+            names = Counter({key: round(count * size / ENOUGH) for key, count in names.items()})
+            words = Counter({word: round(count * size / ENOUGH) for word, count in words.items()})
+        found = _SPREADS[catalog] = Spread(size, names, words)
+    return found
+
+
+_SPREADS: WeakKeyDictionary[Catalog, Spread] = WeakKeyDictionary()
+
+
+def _said_of(catalog: Catalog, row: int) -> frozenset[str]:
+    """The words of an item's text, and of what its picture shows if that was written down."""
+    fields = (catalog.fields[name] for name in (*TEXT_FIELDS, "item_from_picture") if name in catalog.fields)
+    return _words(" ".join(column[row] or "" for column in fields))
+
+
+def _words(text: str) -> frozenset[str]:
     return frozenset(w.lower() for w in _WORD.findall(text)) - _EMPTY
 
 
-@lru_cache(maxsize=4)
-def _words(catalog: Catalog) -> tuple[list[frozenset[str]], Counter[str]]:
-    """The words of each item's text, and of what its picture shows if that was written down; in how many items each word is."""
-    fields = [name for name in (*TEXT_FIELDS, "item_from_picture") if name in catalog.fields]
-    bags = [frozenset() if text is None else _words_in(text) for text in catalog.texts(*fields).values]
-    return bags, Counter(word for bag in bags for word in bag)
-
-
-@lru_cache(maxsize=4)
-def _names(catalog: Catalog) -> tuple[list[dict[tuple[str, str], str]], Counter[tuple[str, str]]]:
-    """Names in the fields of LISTS: (field, name in small letters) -> name as written, an item; how many items have each."""
-    found: list[dict[tuple[str, str], str]] = [{} for _ in range(len(catalog.items))]
+def _names(catalog: Catalog, row: int) -> dict[tuple[str, str], str]:
+    """Names in an item's fields of LISTS: (field, name in small letters) -> name as written."""
+    found: dict[tuple[str, str], str] = {}
     for field in LISTS:
-        for row, text in enumerate(catalog.fields.get(field, ())):
-            parts = [text or ""] if field == "brand" else PARTS.split(text or "")
-            for part in map(str.strip, parts):
-                if part:
-                    found[row].setdefault((field, part.casefold()), part)
-    return found, Counter(key for names in found for key in names)
+        text = catalog.fields[field][row] or "" if field in catalog.fields else ""
+        for part in map(str.strip, [text] if field == "brand" else PARTS.split(text)):
+            if part:
+                found.setdefault((field, part.casefold()), part)
+    return found

@@ -78,9 +78,10 @@ def explain(
     history: tuple[str, ...] | None = None,
     most: int = 2,
     drives: Drives | None = None,
+    within: Catalog | None = None,
 ) -> Reason:
     """The reason for one user and one item. history: item keys, in place of what is known of the user. drives: names of
-    motivations, for a model that has them.
+    motivations, for a model that has them. within: the whole catalogue, where `catalog` has the items of this history alone.
 
     Raises UnknownId.
     """
@@ -107,7 +108,8 @@ def explain(
         said = "No single earlier choice speaks for it." + (f" {_heard(heard)}" if heard is not None else "")
         return Reason(user, item, again + said, heard=heard)
     share = float(sum(e.weight for e in evidence) / np.maximum(weight, 0).sum())
-    words = () if catalog is None else common_words(catalog, rec.items.keys[row], tuple(e.item_id for e in evidence))
+    near = tuple(e.item_id for e in evidence)
+    words = () if catalog is None else common_words(catalog, rec.items.keys[row], near, within=within)
     exact = isinstance(rec.scorer, ItemToItem)
     said = _sentence(evidence, words, share if exact else None, len(chosen), motives)
     said += f" {_heard(heard)}" if heard is not None else ""

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-__all__ = ["Postgres", "started"]
+__all__ = ["Postgres", "running"]
 
 ROLE, PASSWORD = "penchant", "s3cret-p@ss"
 
@@ -58,7 +62,25 @@ class Postgres:
         assert done.returncode == 0, log.read_text("utf-8", "replace")
 
 
-def started(folder: Path) -> Postgres:
+@contextmanager
+def running() -> Iterator[Callable[[], Postgres]]:
+    """Gives one that is started when it is first asked for."""
+    made: list[Postgres] = []
+
+    def one() -> Postgres:
+        if not made:
+            memory = Path("/dev/shm")  # where it can be had: a new database for each test is much to write
+            above = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+            made.append(_started(above / f"penchant-{secrets.token_hex(4)}"))
+        return made[0]
+
+    yield one
+    for server in made:
+        server.stop("immediate")
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+def _started(folder: Path) -> Postgres:
     """Make and start one below `folder`, or skip loudly."""
     programs = _programs()
     owner: list[str] = []

@@ -46,7 +46,7 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     key: str
-    state: Path
+    state: Path | str
     log: Path
 
     @property
@@ -181,7 +181,7 @@ def copy(made: Path, to: Path) -> Path:
     return Path(shutil.copytree(made / RUN, to / RUN))
 
 
-def command(made: Path, run: Path, state: Path, *options: str) -> list[str]:
+def command(made: Path, run: Path, state: Path | str, *options: str) -> list[str]:
     kept = ["--store", str(made / STORE), "--state", str(state)]
     return [sys.executable, "-m", "penchant", "serve", str(run), "--port", "0", *kept, *options]
 
@@ -190,7 +190,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "400", "NO_COLOR": "1"}
 
 
-def made_key(state: Path, name: str = "test") -> tuple[str, str]:
+def made_key(state: Path | str, name: str = "test") -> tuple[str, str]:
     """A key's id and itself."""
     from penchant.serve.keys import made
     from penchant.serve.state import State
@@ -200,13 +200,16 @@ def made_key(state: Path, name: str = "test") -> tuple[str, str]:
     return kept.id, key
 
 
-def start(made: Path, place: Path, *options: str, key: str = "", warm: bool = True) -> Server:
+def start(
+    made: Path, place: Path, *options: str, key: str = "", warm: bool = True, url: str = "", fallback: bool = False
+) -> Server:
     """A server whose state, run and log are in `place`; what is there already is used again. Who starts one has to `end` it.
 
-    warm: wait until a new item is taken in at once.
+    warm: wait until a new item is taken in at once. url: of a database that is its state instead. fallback: its model can't be used.
     """
     place.mkdir(parents=True, exist_ok=True)
-    state, run = place / "state.sqlite", place / RUN
+    state: Path | str = url or place / "state.sqlite"
+    run = place / RUN
     if not run.exists():
         copy(made, place)
     key = key or made_key(state)[1]
@@ -226,24 +229,25 @@ def start(made: Path, place: Path, *options: str, key: str = "", warm: bool = Tr
         found = re.search(r"Serving on\s+http://[^:]+:(\d+)/", server.said())
         assert found is not None, server.said()
         server.port = int(found[1])
-        until(lambda: _ready(server, warm), 60, "it was never ready")
+        until(lambda: _ready(server, warm, fallback), 60, "it was never ready")
     except BaseException:
         server.end()
         raise
     return server
 
 
-def _ready(server: Server, warm: bool) -> bool:
+def _ready(server: Server, warm: bool, fallback: bool) -> bool:
     assert server.process.poll() is None, server.said()
     with suppress(OSError, http.client.HTTPException):
         found = server.ask("GET", "/ready")
-        return found.status == 200 and not (warm and found.json["warming"])
+        return found.status == (503 if fallback else 200) and not (warm and found.json["warming"])
     return False
 
 
 @contextmanager
-def serving(made: Path, place: Path, *options: str, key: str = "", warm: bool = True) -> Iterator[Server]:
-    server = start(made, place, *options, key=key, warm=warm)
+def serving(made: Path, place: Path, *options: str, **how: Any) -> Iterator[Server]:
+    """As `start`."""
+    server = start(made, place, *options, **how)
     try:
         yield server
     finally:

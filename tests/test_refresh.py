@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +20,9 @@ from penchant.refresh import refresh
 from penchant.serve.forgotten import remains
 from penchant.serve.newest import Newest
 from penchant.serve.served import Served
+from penchant.serve.service import Service
 from penchant.serve.state import Event, Kept, State
+from penchant.serve.wire import Choice
 from penchant.store import Store
 
 pytestmark = pytest.mark.long
@@ -140,3 +146,43 @@ def test_one_that_was_killed_is_gone_on_with_and_another_must_wait(run: Path, st
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(BadSetting, match="another process refreshes"):
             learned(run, state)
+
+
+def test_killed_at_any_moment_the_run_is_served_and_the_next_one_learns_all(run: Path, state: State) -> None:
+    state.add([Event("x", f"p{n:04d}", 1.7e9 + n) for n in range(5)])
+    state.close()
+    where = run.parent / "state.sqlite"
+    command = ["refresh", str(run), "--state", str(where), "--store", str(run.parent / "store"), "--json"]
+    rng, killed = random.Random(8), 0
+    for _ in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penchant", *command], stdout=subprocess.DEVNULL, env=serving.environment()
+        )
+        time.sleep(rng.uniform(0.8, 4.5))
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+        with State.open(str(where)) as held:
+            served = Served.load(run, held)
+            assert served.problem == ""
+            assert sorted(chose(served, "x")) == [f"p{n:04d}" for n in range(5)]
+    assert killed > 1
+    with State.open(str(where)) as held:
+        learned(run, held)
+        served = Served.load(run, held)
+        assert sorted(chose(served, "x")) == [f"p{n:04d}" for n in range(5)]
+        assert len(served.people.trained("x")) == 4  # one is held out
+
+
+def test_a_clock_that_jumps_changes_no_order_and_counts_nothing_twice(
+    run: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(run, state)
+    true = time.time
+    for number, jump in enumerate((0, -86_400, 10 * 365 * 86_400, -40 * 365 * 86_400)):
+        monkeypatch.setattr(time, "time", lambda jump=jump: true() + jump)
+        assert service.add([Choice(user="x", item=f"p{number:04d}")], f"key-{number}")
+        assert not service.add([Choice(user="x", item=f"p{number:04d}")], f"key-{number}")
+    for served in (service.served, Served.load(run, state)):  # also after a restart: in the order they came
+        assert chose(served, "x") == ["p0000", "p0001", "p0002", "p0003"]
+    service.close()

@@ -18,7 +18,7 @@ from PIL import Image
 from serving import Server
 
 from penchant import runs
-from penchant.serve.state import State
+from penchant.serve.state import Kept, State
 
 pytestmark = pytest.mark.long
 
@@ -130,6 +130,21 @@ def test_a_choice_is_known_in_the_next_request_and_counted_once(server: Server) 
     assert found["personal"]
     assert first[0] not in [item["item_id"] for item in found["items"]]
     assert [past["item_id"] for past in server.get("/users/clicker")["history"]] == [first[0]]
+
+
+def test_two_shops_may_count_their_requests_alike_and_a_retry_outlives_its_item(made: Path, tmp_path: Path) -> None:
+    with serving.serving(made, tmp_path) as server:
+        other = serving.made_key(server.state, "other")[1]
+        serving.until(lambda: server.ask("POST", "/reload", key=other).status == 200, 10, "the key never held")
+        server.ask("PUT", "/items/short-lived", {"title": "Short-lived", "picture": picture()})
+        sent, once = {"events": [{"user": "a", "item": "short-lived"}]}, {"Idempotency-Key": "1"}
+        assert server.ask("POST", "/events", sent, once).json == {"accepted": 1, "repeated": False}
+        assert server.ask("POST", "/events", sent, once, key=other).json == {"accepted": 1, "repeated": False}
+        server.ask("DELETE", "/items/short-lived")
+        server.ask("POST", "/reload")
+        assert server.ask("POST", "/events", sent, once).json == {"accepted": 0, "repeated": True}
+        assert server.ask("POST", "/events", sent).status == 404
+        assert server.ask("POST", "/events", {"events": [{"user": "b", "item": "gone"}]}, once).status == 409
 
 
 def test_an_event_of_an_unknown_item_keeps_nothing_of_its_batch(server: Server) -> None:
@@ -252,6 +267,42 @@ def test_a_model_that_cannot_take_new_items_says_why(made: Path, tmp_path: Path)
         assert server.ask("GET", "/items/x").status == 404
 
 
+def test_a_newer_run_that_is_broken_is_refused_and_the_old_one_goes_on(made: Path, tmp_path: Path) -> None:
+    with serving.serving(made, tmp_path, "--people-need-key", warm=False) as server:
+        before = server.listed(history=["p0001"])
+        refreshed = penchant(
+            "refresh", tmp_path / "run", "--state", tmp_path / "state.sqlite", "--store", tmp_path / "store"
+        )
+        assert refreshed.returncode == 0, refreshed.stderr
+        damaged_arrays(tmp_path / "run-1")
+        told = server.ask("POST", "/reload")
+        assert (told.status, told.json["error"]["code"]) == (409, "no_newer_run")
+        assert server.get("/ready")["status"] == "ready"
+        assert server.listed(history=["p0001"]) == before
+    with serving.serving(made, tmp_path, "--people-need-key", key=server.key, warm=False, fallback=True) as again:
+        for path in ("/ready", "/about"):  # names of folders are for those with a key
+            assert str(tmp_path) in again.ask("GET", path).body.decode()
+            assert str(tmp_path) not in again.ask("GET", path, key=None).body.decode()
+            assert "can't be used" in again.ask("GET", path, key=None).body.decode()
+
+
+def test_an_item_that_the_model_had_no_vectors_of_is_taken_in_beside(made: Path, tmp_path: Path) -> None:
+    with State.open(str(tmp_path / "state.sqlite")) as state:  # as an older model, or a restored state, leaves it
+        state.put(Kept("bare", {"title": "Bare"}, {}, base64.b64decode(picture("blue")), {}))
+    with serving.serving(made, tmp_path, warm=False) as server:
+        serving.until(lambda: "bare" in server.listed(user="x", k=1_000), 20, "it was never taken in")
+        assert server.get("/ready")["problems"] == []
+
+
+def test_there_is_an_end_to_columns(server: Server) -> None:
+    statuses = set()
+    for part in range(6):
+        numbers = {f"made-up-{part}-{n}": n for n in range(50)}
+        statuses.add(server.ask("PUT", "/items/p0003", {"title": "Many columns", "numbers": numbers}).status)
+    assert statuses == {200, 422}
+    assert server.ask("PUT", "/items/p0003", {"title": "One column", "numbers": {"price": 3}}).status == 200
+
+
 def damaged_arrays(run: Path) -> None:
     file = run / "model" / "arrays.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
@@ -290,6 +341,7 @@ def test_a_run_that_is_not_whole_is_told_and_popular_items_stand_in(made: Path, 
         assert ready.status == 503
         assert ready.json["status"] == "fallback"
         assert ready.json["problems"]
+        assert str(tmp_path) in str(ready.json) + server.ask("GET", "/about", key=None).body.decode()
         found = server.ask("POST", "/recommend", {"user": "u", "k": 3}, key=None).json
         assert (found["fallback"], found["personal"]) == ("popular", False)
         assert "model can't be used" in found["note"]

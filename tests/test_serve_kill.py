@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
+import secrets
 import sqlite3
 import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -19,6 +22,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 import serving
+from postgres import Postgres, running
 from serving import Reply, Server, drawn, lives, until
 
 pytestmark = pytest.mark.long
@@ -29,6 +33,21 @@ LOST = (OSError, HTTPException)  # no reply came, so nothing was promised
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return serving.trained(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Callable[[], Postgres]]:
+    with running() as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of a new state; "" for a file beside the run."""
+    if request.param == "sqlite":
+        return ""
+    one: Callable[[], Postgres] = request.getfixturevalue("database")
+    return one().make(f"d{secrets.token_hex(4)}")
 
 
 @dataclass
@@ -122,10 +141,10 @@ def history(server: Server) -> list[dict[str, Any]]:
     return found
 
 
-def test_what_was_acknowledged_outlives_every_kill(made: Path, tmp_path: Path) -> None:
+def test_what_was_acknowledged_outlives_every_kill(made: Path, tmp_path: Path, url: str) -> None:
     rng, said, key = random.Random(4), Promises(), ""
     for round_ in range(ROUNDS):
-        with serving.serving(made, tmp_path, key=key) as server:
+        with serving.serving(made, tmp_path, key=key, url=url) as server:
             key = server.key
             said.check(server) if round_ else None
             stop = threading.Event()
@@ -138,7 +157,7 @@ def test_what_was_acknowledged_outlives_every_kill(made: Path, tmp_path: Path) -
                 thread.join(30)
             assert children
             until(lambda: not any(map(lives, children)), 3, "a child outlived its server")  # noqa: B023
-    with serving.serving(made, tmp_path, key=key) as server:
+    with serving.serving(made, tmp_path, key=key, url=url) as server:
         said.check(server)
     assert len(said.events) > 2 * ROUNDS
     assert len(said.put) > ROUNDS
@@ -173,19 +192,44 @@ def test_reloads_lose_no_new_item_and_leave_no_process(made: Path, tmp_path: Pat
         assert len(server.children()) <= before, "reloads leave encoders behind"
 
 
-def test_a_second_server_on_one_file_ends_with_one_clear_message(made: Path, tmp_path: Path) -> None:
-    with serving.serving(made, tmp_path, warm=False) as server:
+def test_a_second_server_on_one_state_ends_with_one_clear_message(made: Path, tmp_path: Path, url: str) -> None:
+    with serving.serving(made, tmp_path, warm=False, url=url) as server:
         command = serving.command(made, tmp_path / serving.RUN, server.state)
         second = subprocess.run(command, capture_output=True, text=True, timeout=60, env=serving.environment())
         assert second.returncode == 2, second
         said = second.stdout + second.stderr
         assert "another server uses" in said
-        assert str(server.process.pid) in said
+        assert url or str(server.process.pid) in said
+        assert "s3cret" not in said
         assert "Traceback" not in said
         assert len(said.strip().splitlines()) <= 3
         assert server.ask("POST", "/events", event("first goes on")).status == 200
-    with serving.serving(made, tmp_path, key=server.key, warm=False) as server:  # a killed one's hold is gone
+    with serving.serving(made, tmp_path, key=server.key, warm=False, url=url) as server:  # a killed one's hold is gone
         assert [past["review"] for past in history(server)] == ["first goes on"]
+
+
+def test_a_database_that_stops_refuses_writes_until_it_is_back(
+    made: Path, tmp_path: Path, database: Callable[[], Postgres]
+) -> None:
+    there = database()
+    with serving.serving(made, tmp_path, warm=False, url=there.make(f"d{secrets.token_hex(4)}")) as server:
+        before = server.listed(user="s00001")
+        assert server.ask("POST", "/events", event("before")).status == 200
+        there.stop("immediate")
+        try:
+            refused = server.ask("POST", "/events", event("refused"), {"Idempotency-Key": "k"})
+            assert (refused.status, refused.json["error"]["code"]) == (503, "no_database")
+            assert server.ask("DELETE", f"/items/{before[0]}").status == 503
+            assert server.listed(user="s00001") == before
+            until(lambda: server.ask("GET", "/ready").status == 503, 15, "/ready never told")
+            assert "s3cret" not in json.dumps(server.ask("GET", "/ready").json) + server.said()
+        finally:
+            there.start()
+        until(lambda: server.ask("GET", "/ready").status == 200, 30, "/ready never came back")
+        assert [past["review"] for past in history(server)] == ["before"]
+        again = server.ask("POST", "/events", event("refused"), {"Idempotency-Key": "k"})
+        assert again.json == {"accepted": 1, "repeated": False}
+        assert server.listed(user="s00001") == before
 
 
 def test_a_locked_database_refuses_writes_and_not_reads(made: Path, tmp_path: Path) -> None:

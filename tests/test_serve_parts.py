@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penchant import exported, shop, topk
+from penchant.attributes import common_words, shared, spread_in
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Ids, Interactions, Queries
 from penchant.errors import UnknownKey
@@ -22,7 +24,7 @@ from penchant.serve import lists
 from penchant.serve.lists import Wish
 from penchant.serve.nearby import Nearby
 from penchant.serve.records import Event, Kept, veiled
-from penchant.serve.sieve import Sieve
+from penchant.serve.sieve import Later, Sieve
 from penchant.serve.wire import Between
 
 NONE = np.zeros(0, np.int64)
@@ -76,6 +78,22 @@ def test_a_filter_lets_through_what_a_plain_loop_would(
 
     assert found is not None
     assert found.tolist() == [through(row) for row in now]
+
+
+def test_who_may_not_wait_is_told_so_until_a_filter_is_ready() -> None:
+    ids = Ids("item", tuple(f"i{n}" for n in range(300)))
+    sieve = Sieve(Catalog(ids, {"brand": tuple("ab"[n % 2] for n in range(300))}, Pictures.none(ids)))
+    with pytest.raises(Later):
+        sieve.mask({"brand": "a"}, 300, wait=False)
+    found = sieve.mask({"brand": "a"}, 300)
+    assert found is not None
+    assert found.sum() == 150
+    assert np.array_equal(sieve.mask({"brand": "a"}, 300, wait=False), found)
+    other = sieve.mask({"brand": "b"}, 300, wait=False)
+    assert other is not None
+    assert (other == ~found).all()
+    with sieve._lock, pytest.raises(Later):  # while an item is put
+        sieve.mask({"brand": "a"}, 300, wait=False)
 
 
 def test_an_unknown_field_is_named_with_those_there_are() -> None:
@@ -139,7 +157,7 @@ def test_a_cap_holds_even_where_the_best_are_all_of_one_category() -> None:
     categories = [("most",)] * 3_000
     for row in np.argsort(score)[:2].tolist():  # the two worst are the only others
         categories[row] = ("rare",)
-    found, _ = lists.picked(rec, score.copy(), queries, Wish(4, NONE, per_category=2), categories)
+    found, _ = lists.picked(rec, score.copy(), queries, Wish(4, NONE, per_category=2), categories.__getitem__)
     assert [categories[row][0] for row in found] == ["most", "most", "rare", "rare"]
 
 
@@ -191,6 +209,28 @@ def test_an_item_that_came_after_the_index_is_found() -> None:
     found = nearby.best(more, more.ask(["u0"]), Wish(3, NONE))
     assert found is not None
     assert found[0][0] == 20_000
+
+
+def test_a_part_of_a_catalogue_tells_what_the_whole_does() -> None:
+    catalog = shop.make(products=60, shoppers=40, choices=6).dataset.catalog
+    keys = catalog.items.keys
+    for item, other in itertools.product(keys[:12], keys[30:40]):
+        rows = [catalog.items.rows_by_key[key] for key in (other, item)]
+        ids = Ids("item", (other, item))
+        part = Catalog(ids, {n: tuple(c[r] for r in rows) for n, c in catalog.fields.items()}, Pictures.none(ids))
+        assert shared(part, item, other, within=catalog) == shared(catalog, item, other)
+        assert common_words(part, item, (other,), within=catalog) == common_words(catalog, item, (other,))
+
+
+def test_how_common_a_word_is_in_a_large_catalogue_is_told_by_a_part_of_it() -> None:
+    ids = Ids("item", tuple(f"i{n}" for n in range(90_000)))
+    titles = tuple(
+        f"{'waterproof' if n % 10 < 3 else 'woollen'} {'tent' if n % 50 == 0 else 'thing'}" for n in range(90_000)
+    )
+    spread = spread_in(Catalog(ids, {"title": titles}, Pictures.none(ids)))
+    assert spread.items == 90_000
+    assert spread.words["waterproof"] == pytest.approx(27_000, rel=0.2)
+    assert spread.words["tent"] == pytest.approx(1_800, rel=0.2)
 
 
 # everybody

@@ -68,15 +68,18 @@ def make(
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, told)
 
+    def trusted(request: Request) -> bool:
+        """Whether the caller has a key, or needs none for what is known of people."""
+        return not rules.people or request.scope.get("penchant.key") is not None
+
     @app.post("/recommend", response_model=replies.Recommended, responses=fails(404))
     async def recommend(asked: wire.Asked, request: Request) -> Response:
         """The best items for somebody, best first; equal scores in an order that `seed` gives, the same every time."""
-        private = rules.people and request.scope.get("penchant.key") is None
-        if private and asked.user is not None:  # what is left out of the list tells what she chose
+        if not trusted(request) and asked.user is not None:  # what is left out of the list tells what she chose
             return failure(
                 401, "no_key", "a list for `user` tells of this person: it needs a key. For anybody give a `history`"
             )
-        job = asking.job(asked)
+        job = await asking.ready(asked)
         found = (await gather.ask(job)).reply()
         gauges.listed("personal" if found.personal else "popular")
         if asked.why:
@@ -112,7 +115,7 @@ def make(
     async def item(item_id: ItemId, request: Request) -> replies.Whole:
         """Everything about one item, and which texts about it the model was given."""
         found = await run_in_threadpool(telling.whole, service.served, item_id)
-        if rules.people and request.scope.get("penchant.key") is None:
+        if not trusted(request):
             return found.model_copy(update={"lineage": []})  # prompts may hold what people wrote
         return found
 
@@ -130,10 +133,11 @@ def make(
         return replies.Deleted(deleted=True)
 
     @app.post("/events", responses=fails(404, 409))
-    async def events(events: wire.Events, once: Once = None) -> replies.Accepted:
+    async def events(events: wire.Events, request: Request, once: Once = None) -> replies.Accepted:
         """Choices. Once answered they are on disk; the next list of these people knows them. With an Idempotency-Key, the same
         request sent again adds nothing."""
-        new = await _write(WRITING, service.add, events.events, once)
+        own = None if once is None else f"{request.scope.get('penchant.key')}/{once}"  # two callers may count alike
+        new = await _write(WRITING, service.add, events.events, own)
         return replies.Accepted(accepted=len(events.events) if new else 0, repeated=not new)
 
     @app.get("/users", responses=fails())
@@ -161,16 +165,16 @@ def make(
         """Why an item is for someone with this history."""
         return await run_in_threadpool(_why, telling, service, None, asked.history, asked.item)
 
-    @app.post("/reload", responses=fails(404))
+    @app.post("/reload", responses=fails(409))
     async def reload() -> replies.Reloaded:
         """Serve the newest run of the folder that the server was started with. Requests go on meanwhile."""
         changed = await _write(WRITING, service.reload)
         return replies.Reloaded(run=service.served.folder.name, model=service.served.rec.name, changed=changed)
 
     @app.get("/about", responses=fails())
-    async def about() -> replies.About:
+    async def about(request: Request) -> replies.About:
         """What is served."""
-        return await run_in_threadpool(browse.about, rules.people, pulse.problem)
+        return await run_in_threadpool(browse.about, rules.people, pulse.problem, trusted(request))
 
     @app.get("/runs", responses=fails())
     async def runs() -> replies.Runs:
@@ -183,9 +187,9 @@ def make(
         return replies.Health()
 
     @app.get("/ready", responses={503: {"model": replies.Ready}})
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         """Whether the model answers and choices can be kept; why not, if not."""
-        found = browse.ready(pulse.problem)
+        found = browse.ready(pulse.problem, trusted(request))
         return _plain(found, 200 if found.status == "ready" else 503)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -210,8 +214,9 @@ def _reasoned(telling: Telling, job: Job, found: replies.Recommended) -> replies
     """With the reason of each item."""
     asked = job.asked
     history = None if asked.user is not None else asked.history or []
-    for one in found.items:
-        one.why = telling.reason(job.served, asked.user, history, one.item_id)
+    reasons = telling.reasons(job.served, asked.user, history, [one.item_id for one in found.items])
+    for one, why in zip(found.items, reasons, strict=True):
+        one.why = why
     return found
 
 
@@ -220,7 +225,7 @@ def _why(telling: Telling, service: Service, user: str | None, history: list[str
     for key in history or ():
         if key not in served.rec.items.rows_by_key:
             raise UnknownId("item", key, (), "It is not in the catalogue.")
-    found = telling.reason(served, user, history, item)
+    found = telling.reasons(served, user, history, [item])[0]
     return replies.Why(user=user, item=item, title=served.goods.title(item), **dict(found))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from starlette.concurrency import run_in_threadpool
 
 from penchant import topk
 from penchant.data import Queries
@@ -16,6 +17,7 @@ from penchant.serve.listing import Listing
 from penchant.serve.lists import Wish
 from penchant.serve.served import Served
 from penchant.serve.service import Service, row_of
+from penchant.serve.sieve import Later
 
 __all__ = ["Asking", "Job"]
 
@@ -41,8 +43,15 @@ class Asking:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def job(self, asked: wire.Asked) -> Job:
-        """Raises BadSetting, UnknownId, UnknownKey."""
+    async def ready(self, asked: wire.Asked) -> Job:
+        """As `job`, without keeping an event loop waiting."""
+        try:
+            return self.job(asked, wait=False)
+        except Later:
+            return await run_in_threadpool(self.job, asked)
+
+    def job(self, asked: wire.Asked, wait: bool = True) -> Job:
+        """wait: False for Later where filters take a while. Raises BadSetting, UnknownId, UnknownKey."""
         served = self._service.served
         if asked.user is not None and asked.history is not None:
             raise BadSetting("give `user`, or `history` for someone new, who is judged by that alone; not both")
@@ -53,7 +62,7 @@ class Asking:
             queries, past = served.queries(asked.user), served.seen(asked.user)
         else:
             queries, past = served.stranger([]), []
-        only = served.goods.sieve.mask(dict(asked.filters), len(served.rec.items))
+        only = served.goods.sieve.mask(dict(asked.filters), len(served.rec.items), wait)
         banned = [*served.rows(asked.exclude), *(() if asked.chosen else past)]
         hidden = served.goods.hidden
         away = np.concatenate([hidden, np.array(banned, np.int64)]) if len(hidden) else np.array(banned, np.int64)
@@ -97,7 +106,7 @@ class Asking:
             for (job, place), row in zip(part, scores, strict=True):
                 found[place] = self._listed(job, *lists.picked(served.rec, row, job.queries, job.wish, self._caps(job)))
 
-    def _caps(self, job: Job) -> Sequence[Sequence[str]] | None:
+    def _caps(self, job: Job) -> Callable[[int], Sequence[str]] | None:
         return job.served.goods.categories if job.asked.per_category is not None else None
 
     def _listed(self, job: Job, rows: np.ndarray, scores: np.ndarray) -> Listing:

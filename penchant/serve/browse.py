@@ -26,7 +26,7 @@ class Browse:
     def __init__(self, service: Service, asking: Asking, beside: Path) -> None:
         self._service, self._asking, self._beside = service, asking, beside
         self._lock = threading.Lock()
-        self._titles: tuple[Goods, pl.Series, np.ndarray] | None = None
+        self._titles: tuple[Goods, pl.Series] | None = None
 
     def items(self, search: str, k: int, offset: int) -> replies.Items:
         """Items in whose titles every word stands, the most chosen first."""
@@ -36,13 +36,14 @@ class Browse:
                 titles = pl.Series(
                     [served.goods.title(key).casefold() for key in served.rec.items.keys], dtype=pl.String
                 )
-                order = np.argsort(-served.popular[: len(titles)], kind="stable")
-                self._titles = (served.goods, titles, order[~np.isin(order, served.goods.hidden)])
-            _, titles, order = self._titles
+                self._titles = (served.goods, titles)
+            titles = self._titles[1]
         there = np.ones(len(titles), bool)
+        there[served.goods.hidden] = False
         for word in search.casefold().split():
             there &= titles.str.contains(word, literal=True).to_numpy()
-        found = order[there[order]]
+        found = np.flatnonzero(there)
+        found = found[np.argsort(-served.popular[found], kind="stable")]
         keys = served.rec.items.keys
         part = [keys[row] for row in found[offset : offset + k].tolist()]
         return replies.Items(items=[self._item(key) for key in part], total=len(found))
@@ -57,10 +58,14 @@ class Browse:
         from penchant.attributes import shared
 
         found, note = self._asking.similar(key, k, by)
-        catalog = self._service.served.goods.catalog
+        goods = self._service.served.goods
+        catalog = goods.excerpt([key, *(other for other, _ in found)])
         near = []
         for other, score in found:
-            both = [replies.SharedOf(field=one.field, value=one.value) for one in shared(catalog, key, other)]
+            both = [
+                replies.SharedOf(field=one.field, value=one.value)
+                for one in shared(catalog, key, other, within=goods.base.catalog)
+            ]
             near.append(replies.Near(**dict(self._item(other)), score=score, shared=both))
         return replies.Similar(items=near, note=note)
 
@@ -69,20 +74,25 @@ class Browse:
         found = people.starting(prefix, k)
         return replies.People(users=[replies.Person(user_id=user, choices=people.count(user)) for user in found])
 
-    def about(self, private: bool, problem: str) -> replies.About:
+    def about(self, private: bool, problem: str, trusted: bool) -> replies.About:
+        """problem: of the database. trusted: whether the caller may read names of folders and machines."""
         served, service = self._service.served, self._service
+        problems = self._problems(problem, trusted)
+        data = str(_report(served.folder).get("data", {}).get("name", ""))
         catalog, why_not = served.goods.base.catalog, service.why_not()
         return replies.About(
             model=served.rec.name,
             run=served.folder.name,
-            data=str(_report(served.folder).get("data", {}).get("name", "")),
+            data=data if trusted else Path(data).name,
             items=len(served.goods),
             users=len(served.people),
             ready=not served.problem and not problem,
-            not_ready=served.problem or problem,
+            not_ready=problems[0] if problems else "",
             reasons=served.rec.scorer.personal,
             takes_new_items=not why_not,
-            why_not=why_not,
+            why_not=why_not
+            if trusted or not why_not
+            else "this model takes in no new items; asked with a key, this says why",
             private=private,
             writes_need_key=True,
             pictures_coming=service.album.coming,
@@ -93,14 +103,21 @@ class Browse:
             ],
         )
 
-    def ready(self, problem: str) -> replies.Ready:
+    def _problems(self, problem: str, trusted: bool) -> list[str]:
+        model = self._service.served.problem
+        if trusted:
+            return [text for text in (model, problem) if text]
+        said = ("the model can't be used", model), ("choices can't be kept", problem)
+        return [f"{text}; the log says why, and so does this, asked with a key" for text, true in said if true]
+
+    def ready(self, problem: str, trusted: bool) -> replies.Ready:
+        """As `about`."""
         served, service = self._service.served, self._service
-        problems = [text for text in (served.problem, problem) if text]
+        problems = self._problems(problem, trusted)
         left = served.goods.left
         if left:
-            problems.append(
-                f"{len(left)} items that were put are left out by this model, e.g. {next(iter(left.values()))[:300]}"
-            )
+            example = f", e.g. {next(iter(left.values()))[:300]}" if trusted else ""
+            problems.append(f"{len(left)} items that were put are left out by this model{example}")
         status: Status = "fallback" if served.problem else "no database" if problem else "ready"
         return replies.Ready(
             status=status, model=served.rec.name, problems=problems, warming=not service.encoders.ready

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -123,27 +123,21 @@ class Goods:
         numbers = {n: v for n, c in catalog.numbers.items() if (v := c[row]) is not None and v == v}
         return Words(self.title(key), fields, numbers)
 
-    @cached_property
-    def categories(self) -> list[tuple[str, ...]]:
-        """Of each row, in small letters."""
-        column = self.catalog.fields.get("categories", (None,) * len(self.catalog.items))
-        return [tuple(part.casefold() for part in values_of("categories", text)) for text in column]
+    def categories(self, row: int) -> list[str]:
+        """Of one row, in small letters."""
+        key, column = self.rec.items.keys[row], self.base.catalog.fields.get("categories")
+        if key in self.put:
+            text = self.put[key].fields.get("categories")
+        else:
+            text = column[row] if column is not None else None
+        return [part.casefold() for part in values_of("categories", text)]
 
-    @cached_property
-    def catalog(self) -> Catalog:
-        """Of all items that the model knows, by its rows, with the words they have now."""
-        base = self.base.catalog
-        later = [self.put[key] for key in self.rec.items.keys[len(self.base.recommender.items) :]]
-        whole = base.join(_catalog(later)) if later else base
-        changed = {row: one for key, one in self.put.items() if (row := base.items.rows_by_key.get(key, -1)) >= 0}
-        if not changed:
-            return whole
-        names = dict.fromkeys([*whole.fields, *(name for one in changed.values() for name in one.fields)])
-        fields = {name: list(whole.fields.get(name, (None,) * len(whole.items))) for name in names}
-        for name, column in fields.items():
-            for row, one in changed.items():
-                column[row] = one.fields.get(name)
-        return Catalog(whole.items, {n: tuple(c) for n, c in fields.items()}, whole.pictures, whole.numbers)
+    def excerpt(self, keys: Iterable[str]) -> Catalog:
+        """The catalogue of these items alone, with the words they have now."""
+        ids = Ids("item", tuple(dict.fromkeys(keys)))
+        told = [self.words(key).fields for key in ids.keys]
+        fields = {name: tuple(one.get(name) for one in told) for name in dict.fromkeys(n for one in told for n in one)}
+        return Catalog(ids, fields, Pictures.none(ids))
 
 
 def _grown(rec: Recommender, new: Sequence[Kept]) -> Recommender:

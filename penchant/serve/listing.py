@@ -10,10 +10,16 @@ from penchant.serve import replies
 
 __all__ = ["Listing"]
 
+LONGEST = 300  # letters of a title up to which its part of a reply is kept
 
-@lru_cache(maxsize=32_768)
+
 def _item(key: str, title: str, picture: bool) -> str:
     """The part that is the same in every list."""
+    return _kept(key, title, picture) if len(title) <= LONGEST else _kept.__wrapped__(key, title, picture)
+
+
+@lru_cache(maxsize=32_768)
+def _kept(key: str, title: str, picture: bool) -> str:
     return json.dumps({"item_id": key, "title": title, "picture": picture}, separators=(",", ":"))[:-1] + ","
 
 

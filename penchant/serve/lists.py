@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,9 @@ def picked(
     scores: np.ndarray,
     queries: Queries,
     wish: Wish,
-    categories: Sequence[Sequence[str]] | None = None,
+    categories: Callable[[int], Sequence[str]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of items, best first, and their scores. scores: (I,), written to. categories: by row, where they are capped."""
+    """Rows of items, best first, and their scores. scores: (I,), written to. categories: of a row, where they are capped."""
     scores[wish.banned] = -np.inf
     if wish.only is not None:
         scores = np.where(wish.only, scores, np.float32(-np.inf))
@@ -65,7 +65,11 @@ def picked(
 
 
 def _chosen(
-    rec: Recommender, item: np.ndarray, value: np.ndarray, wish: Wish, categories: Sequence[Sequence[str]] | None
+    rec: Recommender,
+    item: np.ndarray,
+    value: np.ndarray,
+    wish: Wish,
+    categories: Callable[[int], Sequence[str]] | None,
 ) -> np.ndarray:
     """Places in the pool, one after the other: the best by (1 - diversity) score - diversity likeness to the likest before it
     (maximal marginal relevance, Carbonell and Goldstein 1998), the score from 0 to 1 in the pool; past a cap none."""
@@ -83,7 +87,7 @@ def _chosen(
         best = int(np.where(open_, worth, -np.inf).argmax())
         open_[best] = False
         if wish.per_category is not None and categories is not None:
-            own = categories[int(item[best])]
+            own = categories(int(item[best]))
             if any(counts.get(one, 0) >= wish.per_category for one in own):
                 continue
             for one in own:

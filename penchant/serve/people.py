@@ -15,7 +15,7 @@ from penchant.serve.state import Event, veiled
 __all__ = ["Choice", "People"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
     """at: None for choices of training, whose moments a run does not keep. live: it came by the service."""
 
@@ -40,7 +40,9 @@ class People:
 
     def add(self, event: Event) -> None:
         """A choice that the state has kept."""
-        choice = Choice(event.item_id, event.at, True, event.review or "")
+        row = self._rec.items.rows_by_key.get(event.item_id, -1)
+        key = self._rec.items.keys[row] if row >= 0 else event.item_id  # one text for all who chose it
+        choice = Choice(key, event.at, True, event.review or "")
         self._live.setdefault(event.user_id, []).append(choice)
 
     def forget(self, user: str) -> None:

@@ -1,4 +1,4 @@
-"""Pulse: what is looked at every few seconds beside the requests: keys, the database, and items left out."""
+"""Pulse: what is looked at every few seconds beside the requests: keys, the database, items left out, and free memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import threading
 
 from penchant.errors import StateError
 from penchant.serve.keys import Keys
+from penchant.serve.memory import give_back
 from penchant.serve.service import Service
 
 __all__ = ["Pulse"]
 
 log = logging.getLogger("penchant.serve")
 EVERY = 2.0  # seconds: for so long a revoked key may still hold
+TIDY = 15  # beats after which memory is given back
 
 
 class Pulse:
@@ -31,7 +33,11 @@ class Pulse:
         self._stop.set()
 
     def _run(self) -> None:
+        beats = 0
         while not self._stop.wait(EVERY):
+            beats += 1
+            if beats % TIDY == 0:
+                give_back()
             try:
                 self._keys.read()
                 self._service.state.probe()

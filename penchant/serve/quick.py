@@ -45,7 +45,7 @@ class Quick:
             asked = wire.Asked.model_validate_json(message.get("body", b""))
             if asked.why or (self.private and asked.user is not None):
                 raise _NotHere
-            found = await self.gather.ask(self.asking.job(asked))
+            found = await self.gather.ask(await self.asking.ready(asked))
         except (ValidationError, PenchantError, _NotHere):
             await self.app(scope, _again(message, receive), send)
             return

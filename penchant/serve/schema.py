@@ -4,7 +4,7 @@
     items      number (order of first arrival), item_id, deleted (a tombstone), fields, numbers (JSON), picture
     vectors    item (its number), input, encoder, vector (float32 little-endian; NULL is a gap)
     forgotten  digest: sha256 of the user id of somebody who asked to be forgotten
-    seen       digest: sha256 of an idempotency key; content: sha256 of what came with it; at
+    seen       digest: sha256 of an idempotency key; content: HMAC of what came with it, by that key; at
     keys       API keys: id, name, digest, created, revoked
     notes      name, value: how far the events are folded into a run, and the like
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import json
 import logging
 import socket
 import threading
 import tomllib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from penchant.serve.gauges import Gauges
 from penchant.serve.guard import HEADERS, Guard, Rules, is_local
 from penchant.serve.keys import Keys
 from penchant.serve.lineage import Lineage
+from penchant.serve.memory import keep_little
 from penchant.serve.pulse import Pulse
 from penchant.serve.quick import Quick
 from penchant.serve.service import Service
@@ -64,16 +63,6 @@ class Settings:
         anywhere = self.host in ("0.0.0.0", "::") and not self.hosts  # whoever opens it to all names need not list them
         rate = self.rate if self.rate is not None else None if self.local else 50.0
         return Rules(self.people or not self.local, self.reads, rate or None, None if anywhere else frozenset(own))
-
-
-def _return_memory() -> None:
-    """Have glibc give back what is freed: arrays of a model are replaced on every reload and grow with every new item, and many
-    threads would keep a heap of holes each. Elsewhere nothing is done."""
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-8, 2)  # M_ARENA_MAX
-        libc.mallopt(-3, 262_144)  # M_MMAP_THRESHOLD: bytes from which an array has pages of its own
-        libc.mallopt(-1, 1_048_576)  # M_TRIM_THRESHOLD
 
 
 class Protocol(HttpToolsProtocol):
@@ -128,7 +117,7 @@ class Server:
     """Opens a run and its state; `run` answers until a signal ends it. Everything is released by `close`."""
 
     def __init__(self, folder: Path, state: State, store: Store, settings: Settings) -> None:
-        _return_memory()
+        keep_little()
         self.settings = settings
         self.service = Service(folder, state, settings.index_from)
         self.keys = Keys(state)
@@ -164,7 +153,8 @@ class Server:
     def run(self, listening: socket.socket) -> None:
         """Blocks until SIGINT or SIGTERM; requests in work are answered first."""
         self.pulse.start()
-        threading.Thread(target=self._source, name="penchant-source", daemon=True).start()
+        self.service.renewed = self._look
+        self._look()
         config = uvicorn.Config(
             self.app,
             http=Protocol,
@@ -185,6 +175,9 @@ class Server:
         gc.freeze()  # what is loaded stays: the collector need not walk through it again and again
         gc.set_threshold(20_000, 20, 50)
         uvicorn.Server(config).run([listening])
+
+    def _look(self) -> None:
+        threading.Thread(target=self._source, name="penchant-source", daemon=True).start()
 
     def _source(self) -> None:
         """The data that the run was made from, for pictures and for where texts come from; read beside, and not missed where gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +25,17 @@ __all__ = ["Service", "row_of"]
 
 log = logging.getLogger("penchant.serve")
 PATIENCE = 10.0  # seconds that a write waits for others
+COLUMNS = 200  # of the catalogue: each new number of an item is a column of all
 
 
 class Service:
-    """One run folder, served. Open it, then `close`; every method may be called from any thread."""
+    """One run folder, served. Open it, then `close`; every method may be called from any thread. renewed: called after another run was
+    taken up."""
 
     def __init__(self, folder: Path, state: State, index_from: int = 200_000) -> None:
         self.run, self.state = folder, state
         self._index_from = index_from
+        self.renewed: Callable[[], object] = lambda: None
         self._tried: set[str] = set()
         self._writing = threading.RLock()
         self.album = Album(state)
@@ -69,12 +72,16 @@ class Service:
         return replies.Put(item_id=key, served="changed" if changed else "new", visible=True, note="")
 
     def _fits(self, new: wire.New) -> None:
-        """Raises BadInput where a column of the catalogue is of another type."""
+        """Raises BadInput where a column of the catalogue is of another type, or there would be too many."""
         catalog = self.served.goods.base.catalog
         for given, other, kind in ((new.fields, catalog.numbers, "numbers"), (new.numbers, catalog.fields, "texts")):
             for name in given:
                 if name in other:
                     raise BadInput(f"`{name}` is a column of {kind} here. Give it as one")
+        if self.served.goods.sieve.lacks([*new.fields, *new.numbers]) > COLUMNS:
+            raise BadInput(
+                f"the catalogue would have over {COLUMNS} columns. Use the names that it has; see  GET /about"
+            )
 
     def _vectors(self, fields: Mapping[str, str | None], picture: bytes | None) -> dict[str, Vector]:
         while True:  # a reload may close encoders that are being asked
@@ -108,15 +115,17 @@ class Service:
     def add(self, events: Sequence[wire.Choice], key: str | None) -> bool:
         """Choices; False where this key came before with the same. Raises UnknownId for an item, KeyReused, StateBusy."""
         now = time.time()
+        made = [Event(e.user, e.item, now if e.at is None else e.at, e.review) for e in events]
+        given = [replace(m, at=0.0) if e.at is None else m for e, m in zip(events, made, strict=True)]
         with self._turn():
             served = self.served
             for one in events:
                 if one.item not in served.rec.items.rows_by_key and one.item not in served.goods.put:
+                    if key is not None and self.state.came(key, given):
+                        return False  # it was there then
                     raise UnknownId(
                         "item", one.item, (), "Nothing of this request was kept. Put the item first:  PUT /items/ID"
                     )
-            made = [Event(e.user, e.item, now if e.at is None else e.at, e.review) for e in events]
-            given = [replace(m, at=0.0) if e.at is None else m for e, m in zip(events, made, strict=True)]
             if not self.state.add(made, key, given):
                 return False
             for event in made:
@@ -151,6 +160,8 @@ class Service:
             self._meet(served)
         if old is not new:
             old.close()
+        if changed:
+            self.renewed()
         return changed
 
     def catch_up(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -13,9 +13,10 @@ from penchant.catalog import Catalog
 from penchant.errors import UnknownKey
 from penchant.serve.wire import Between
 
-__all__ = ["Sieve", "values_of"]
+__all__ = ["Later", "Sieve", "values_of"]
 
 KEPT = 64  # masks of filters that were asked for lately
+SHORT = 50_000  # items of which a mask is made as fast as a thread is woken
 
 Wanted = Between | bool | int | float | str | list[str]
 
@@ -24,6 +25,10 @@ def values_of(field: str, text: str | None) -> list[str]:
     """The values that a text field holds: several where it is a list of categories."""
     found = PARTS.split(text or "") if field == "categories" else [text or ""]
     return [part.strip() for part in found if part.strip()]
+
+
+class Later(Exception):
+    """This mask takes a while to make."""
 
 
 class Sieve:
@@ -61,6 +66,12 @@ class Sieve:
             index.setdefault(part.casefold(), set()).add(row)
             self._spelt[field].setdefault(part.casefold(), part)
 
+    def lacks(self, names: Iterable[str]) -> int:
+        """How many columns there would be with these, and 0 where all of them are there already."""
+        with self._lock:
+            there = self._columns.keys() | self._numbers.keys()
+            return len(there.union(names)) if not there.issuperset(names) else 0
+
     def values(self, field: str, most: int) -> list[tuple[str, int]]:
         """The commonest values of a text field, and how many items have each."""
         with self._lock:
@@ -70,14 +81,21 @@ class Sieve:
             best = sorted(((len(rows), value) for value, rows in index.items() if rows), key=lambda v: (-v[0], v[1]))
             return [(self._spelt[field].get(value, value), count) for count, value in best[:most]]
 
-    def mask(self, filters: Mapping[str, Wanted], size: int) -> np.ndarray | None:
-        """(size,) bool, read-only; None for no filter. Raises UnknownKey for a field that the catalogue has not."""
+    def mask(self, filters: Mapping[str, Wanted], size: int, wait: bool = True) -> np.ndarray | None:
+        """(size,) bool, read-only; None for no filter. wait: False for Later where it can't be told at once. Raises UnknownKey for a
+        field that the catalogue has not."""
         if not filters:
             return None
         key = repr(sorted(filters.items(), key=lambda f: f[0]))
-        with self._lock:
+        if not self._lock.acquire(blocking=wait):
+            raise Later
+        try:
             found = self._masks.get(key)
             if found is None:
+                if not wait and (
+                    self._size > SHORT or any(n in self._columns and n not in self._text for n in filters)
+                ):
+                    raise Later
                 found = np.ones(self._size, bool)
                 for field, wanted in filters.items():
                     found &= self._one(field, wanted)
@@ -86,6 +104,8 @@ class Sieve:
                 if len(self._masks) > KEPT:
                     self._masks.popitem(last=False)
             self._masks.move_to_end(key)
+        finally:
+            self._lock.release()
         if len(found) < size:  # an item that has come since is not sieved yet
             return np.concatenate([found, np.zeros(size - len(found), bool)])
         return found[:size]

@@ -19,7 +19,7 @@ from penchant.serve import backup
 from penchant.serve.engines import Place, connected, migrate, place, sweep, told
 from penchant.serve.holding import Hold, NoHold, take
 from penchant.serve.records import Event, Kept, Key, Vector, packed, plain, row, unpacked, veiled, written
-from penchant.serve.repeats import is_new
+from penchant.serve.repeats import came, is_new
 from penchant.serve.schema import events, forgotten, items, keys, notes, vectors
 from penchant.serve.steps import forgotten_in, noted, replaced
 
@@ -97,6 +97,11 @@ class State:
                 connection.execute(sql.insert(events), rows)
         return True
 
+    def came(self, key: str, asked: Sequence[Event]) -> bool:
+        """Whether `add` has had this key with the same events as they were sent. Raises KeyReused."""
+        with self._reading() as connection:
+            return came(connection, key, [written(event) for event in asked])
+
     def events(self) -> Iterator[tuple[int, Event]]:
         """(number, event) of all that are there now, in the order they came; numbers grow and may have gaps."""
         with self._reading() as connection:
@@ -108,12 +113,6 @@ class State:
                 block = connection.execute(wanted.order_by(events.c.number).limit(BLOCK)).all()
             yield from ((number, Event(*found)) for number, *found in block)
             done = block[-1].number if block else last
-
-    def events_of(self, user_id: str) -> list[Event]:
-        plain(user_id)
-        wanted = sql.select(*EVENT).where(events.c.user_id == user_id).order_by(events.c.number)
-        with self._reading() as connection:
-            return [Event(*found) for found in connection.execute(wanted)]
 
     def put(self, item: Kept) -> None:
         """Keep this item instead of what was known of it, also if it had been deleted."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from penchant.errors import UnknownId
 from penchant.reasons import Reason, explain
 from penchant.serve import replies
@@ -18,27 +20,26 @@ class Telling:
     def __init__(self, service: Service, lineage: Lineage) -> None:
         self._service, self._lineage = service, lineage
 
-    def reason(self, served: Served, user: str | None, history: list[str] | None, item: str) -> replies.Reason:
-        """Why an item is for somebody. history: of someone new. Raises UnknownId."""
+    def reasons(
+        self, served: Served, user: str | None, history: list[str] | None, items: Sequence[str]
+    ) -> list[replies.Reason]:
+        """Why each of some items is for somebody. history: of someone new. Raises UnknownId."""
         goods = served.goods
-        if item not in goods:
-            raise UnknownId("item", item, (), "It is not in the catalogue, or was deleted.")
+        for item in items:
+            if item not in goods:
+                raise UnknownId("item", item, (), "It is not in the catalogue, or was deleted.")
         if served.problem:
-            return self._plain("The model can't be used now: popular items stand in for it.")
+            return [self._plain("The model can't be used now: popular items stand in for it.") for _ in items]
+        past, live = history or [], history is not None
         if history is None and user is not None:
-            choices = [c.item_id for c in served.people.choices(user)]
+            past = [c.item_id for c in served.people.choices(user) if c.item_id in served.rec.items.rows_by_key]
             live = bool(served.people.live(user)) or served.people.row(user) < 0
-            history = [key for key in choices if key in served.rec.items.rows_by_key] if live else None
-        drives = goods.base.drives
-        found = explain(
-            served.rec,
-            user or "(someone new)",
-            item,
-            goods.catalog,
-            None if history is None else tuple(history),
-            drives=drives,
-        )
-        return self._told(found)
+        known = tuple(past) if live else None
+        catalog, within, drives = goods.excerpt([*past, *items]), goods.base.catalog, goods.base.drives
+        who = user or "(someone new)"
+        return [
+            self._told(explain(served.rec, who, item, catalog, known, drives=drives, within=within)) for item in items
+        ]
 
     def _told(self, found: Reason) -> replies.Reason:
         heard = None
