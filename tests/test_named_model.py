@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import serving
 import tiny_models as tiny
 import torch
 from toy_lm import world as toy_world
@@ -52,15 +53,34 @@ def test_the_recipe_of_a_real_model_needs_its_name_alone(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_and_with_its_notes_it_is_tuned_kept_and_says_why(tmp_path: Path) -> None:
-    made = run.run(written(tmp_path, "extractive"), tmp_path / "out", Store(tmp_path / "store"))
+    made = run.run(written(tmp_path, "extractive"), tmp_path / "run", Store(tmp_path / "store"))
     assert 0 <= made.report.metrics["auc"].mean <= 1
-    opened = runs.read(tmp_path / "out")
+    opened = runs.read(tmp_path / "run")
     rec = opened.recommender
     assert isinstance(rec.scorer, Judge)
     assert rec.scorer.looks is not None
     assert rec.scorer.base.lora is not None
     why = explain(rec, rec.users.keys[0], rec.items.keys[-1], opened.catalog)
     assert why.heard is not None
+    served(tmp_path)
+
+
+def served(place: Path) -> None:
+    """Over HTTP as long as the language model is there; after that popular items, named so, and /ready says why."""
+    asked = {"user": "u0", "k": 2}
+    with serving.serving(place, place, warm=False) as server:
+        found = server.ask("POST", "/recommend", {**asked, "why": True}).json
+        assert found["personal"], found
+        assert found["items"][0]["why"]["heard"]["notes"]
+    (place / "model").rename(place / "moved")
+    with serving.serving(place, place, key=server.key, warm=False, fallback=True) as server:
+        ready = server.ask("GET", "/ready").json
+        assert ready["status"] == "fallback"
+        assert str(place / "model") in ready["problems"][0]
+        found = server.ask("POST", "/recommend", asked).json
+        assert (found["personal"], found["fallback"]) == (False, "popular")
+        assert "can't be used" in found["note"]
+        assert len(found["items"]) == 2
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nobody/nothing@there"])

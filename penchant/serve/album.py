@@ -31,12 +31,14 @@ class Album:
         self._small: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
+        self.version = 0  # grows whenever an item may have got a picture
 
     def open(self, pictures: Pictures | None) -> None:
         """Take those of the data that the run was made from; None where they can't be had."""
         with self._lock:
             self.coming = False
             self._pictures = self._pictures if pictures is None else pictures
+            self.version += 1
             self._small.clear()
             self._size = 0
 
@@ -51,6 +53,7 @@ class Album:
         with self._lock:
             if there:
                 self._put.add(key)
+                self.version += 1
             self._versions[key] = self._versions.get(key, 0) + 1
             for side in SIDES:
                 gone = self._small.pop((key, side), None)

@@ -13,7 +13,9 @@ from penchant.data import Queries
 from penchant.errors import BadSetting, PenchantError, UnknownId
 from penchant.likeness import scores_of
 from penchant.serve import lists, wire
-from penchant.serve.listing import Listing
+from penchant.serve.album import Album
+from penchant.serve.goods import Goods
+from penchant.serve.listing import Brief, Listing
 from penchant.serve.lists import Wish
 from penchant.serve.served import Served
 from penchant.serve.service import Service, row_of
@@ -23,6 +25,7 @@ __all__ = ["Asking", "Job"]
 
 UNKNOWN = "nothing is known of this user: popular items, not personal"
 EVERYBODY = "popular items, the same for everybody"
+MOST_BRIEFS = 20_000  # that are kept
 STANDS_IN = "the model can't be used now: popular items stand in, not personal"
 
 
@@ -37,11 +40,35 @@ class Job:
     plain: str
 
 
+class Briefs:
+    """What lists say of items, made once for each state of the catalogue and its pictures."""
+
+    def __init__(self, album: Album) -> None:
+        self._album = album
+        self._kept: tuple[Goods | None, int, dict[int, Brief]] = (None, 0, {})
+
+    def of(self, goods: Goods, rows: Sequence[int]) -> list[Brief]:
+        version = self._album.version
+        of, then, kept = self._kept
+        if of is not goods or then != version or len(kept) > MOST_BRIEFS:
+            kept = {}
+            self._kept = (goods, version, kept)
+        try:
+            return [kept[row] for row in rows]
+        except KeyError:
+            keys, has = goods.rec.items.keys, self._album.has
+            for row in rows:
+                if row not in kept:
+                    kept[row] = Brief(keys[row], goods.title(keys[row]), has(keys[row]))
+            return [kept[row] for row in rows]
+
+
 class Asking:
     """Reads alone; several threads may."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._briefs = Briefs(service.album)
 
     async def ready(self, asked: wire.Asked) -> Job:
         """As `job`, without keeping an event loop waiting."""
@@ -111,17 +138,12 @@ class Asking:
 
     def _listed(self, job: Job, rows: np.ndarray, scores: np.ndarray) -> Listing:
         served = job.served
-        keys, goods = served.rec.items.keys, served.goods
-        title, has = goods.title, self._service.album.has
-        items = [
-            (key, title(key), has(key), score)
-            for key, score in zip([keys[row] for row in rows.tolist()], scores.tolist(), strict=True)
-        ]
+        items = self._briefs.of(served.goods, rows.tolist())
         note = job.plain
         if len(items) < job.asked.k:
             few = "no item" if not items else f"only {len(items)} item{'s' if len(items) > 1 else ''}"
             note = f"{note + '; ' if note else ''}{few} left after filters, exclusions and what was chosen already"
-        return Listing(job.asked.user, served.rec.name, not job.plain, note, items)
+        return Listing(job.asked.user, served.rec.name, not job.plain, note, items, scores.tolist())
 
     def similar(self, key: str, k: int, by: str) -> tuple[list[tuple[str, float]], str]:
         """Items most like one, with scores, and a note. Raises UnknownId, MissingInput."""

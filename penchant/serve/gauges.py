@@ -31,6 +31,7 @@ class Gauges:
             "lists", "Lists by what they rest on", ("kind",), namespace="penchant", registry=self.registry
         )
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._kinds = {kind: self._lists.labels(kind) for kind in ("personal", "popular")}
         self._sizes = {
             name: Gauge(name, said, namespace="penchant", registry=self.registry)
             for name, said in (
@@ -50,7 +51,7 @@ class Gauges:
 
     def listed(self, kind: str) -> None:
         """kind: "personal" or "popular"."""
-        self._lists.labels(kind).inc()
+        self._kinds[kind].inc()
 
     def text(self, **sizes: float) -> bytes:
         for name, value in sizes.items():

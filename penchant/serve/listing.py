@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from penchant.serve import replies
 
-__all__ = ["Listing"]
-
-LONGEST = 300  # letters of a title up to which its part of a reply is kept
+__all__ = ["Brief", "Listing"]
 
 
-def _item(key: str, title: str, picture: bool) -> str:
-    """The part that is the same in every list."""
-    return _kept(key, title, picture) if len(title) <= LONGEST else _kept.__wrapped__(key, title, picture)
+class Brief:
+    """What every list says of an item, with the part of a reply that this makes."""
 
+    __slots__ = ("key", "picture", "text", "title")
 
-@lru_cache(maxsize=32_768)
-def _kept(key: str, title: str, picture: bool) -> str:
-    return json.dumps({"item_id": key, "title": title, "picture": picture}, separators=(",", ":"))[:-1] + ","
+    def __init__(self, key: str, title: str, picture: bool) -> None:
+        self.key, self.title, self.picture = key, title, picture
+        said = {"item_id": key, "title": title, "picture": picture}
+        self.text = json.dumps(said, separators=(",", ":"))[:-1] + ',"score":'
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """items: (item_id, title, whether there is a picture, score), best first. note: also why it is not personal."""
+    """items, scores: best first. note: also why it is not personal."""
 
     user: str | None
     model: str
     personal: bool
     note: str
-    items: list[tuple[str, str, bool, float]]
+    items: Sequence[Brief]
+    scores: Sequence[float]
 
     def json(self) -> bytes:
         """As `replies.Recommended` is written, without reasons."""
@@ -46,12 +46,15 @@ class Listing:
             separators=(",", ":"),
         )
         items = ",".join(
-            f'{_item(key, title, picture)}"score":{score!r},"why":null}}' for key, title, picture, score in self.items
+            [f'{one.text}{score!r},"why":null}}' for one, score in zip(self.items, self.scores, strict=True)]
         )
         return f'{head[:-1]},"items":[{items}]}}'.encode()
 
     def reply(self) -> replies.Recommended:
-        items = [replies.Listed(item_id=k, title=t, picture=p, score=s) for k, t, p, s in self.items]
+        items = [
+            replies.Listed(item_id=one.key, title=one.title, picture=one.picture, score=score)
+            for one, score in zip(self.items, self.scores, strict=True)
+        ]
         return replies.Recommended(
             user=self.user,
             model=self.model,

@@ -174,6 +174,7 @@ class Server:
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk through it again and again
         gc.set_threshold(20_000, 20, 50)
+        gc.enable()
         uvicorn.Server(config).run([listening])
 
     def _look(self) -> None:

@@ -66,8 +66,8 @@ class Asked(Wire):
     user: Id | None = None
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = None
     k: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 10
-    exclude: Annotated[list[Id], Field(max_length=MOST_HISTORY)] = []
-    filters: Annotated[dict[Name, Condition], Field(max_length=20)] = {}
+    exclude: Annotated[list[Id], Field(max_length=MOST_HISTORY, default_factory=list)]
+    filters: Annotated[dict[Name, Condition], Field(max_length=20, default_factory=dict)]
     """By field of the catalogue: a value, several of which one is enough, or {"min": ..., "max": ...}."""
     diversity: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
     per_category: Annotated[int, Field(ge=1, le=MOST_ITEMS)] | None = None
