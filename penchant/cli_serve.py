@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penchant import answers
+from penchant import answers, runs
 from penchant.cli_data import Json, StorePath, open_store
 from penchant.cli_reasons import K, RunFolder
-from penchant.errors import BadSetting, MissingExtra
+from penchant.errors import BadSetting, MissingExtra, MissingFile
 
 if TYPE_CHECKING:
     from penchant.serve.server import Settings
@@ -33,13 +34,26 @@ state_app = typer.Typer(
 )
 
 
-def state_of(run: Path, url: str | None, hold: bool = False) -> State:
-    """The state of a run's service. Raises StateError, MissingExtra."""
+def state_of(run: Path, url: str | None, hold: bool = False, make: bool = False) -> State:
+    """The state of a run's service. make: where there is none yet. Raises MissingFile for what is no run, StateError, MissingExtra."""
     try:
+        from penchant.serve.engines import place
         from penchant.serve.state import State
     except ImportError as error:
         raise MissingExtra(f"The service ({error.name})", "serve") from None
-    given = url or os.environ.get("PENCHANT_STATE") or str(run / "service" / "state.sqlite")
+    runs.check(run)
+    named = url or os.environ.get("PENCHANT_STATE")
+    given = named or str(run / "service" / "state.sqlite")
+    file = place(given).file
+    if file is not None and not file.exists():
+        if not make:
+            raise MissingFile(
+                f"no state {file}: no service of {run} has kept anything there. Start one:  penchant serve {run}"
+            )
+        if named and not file.parent.is_dir():  # a typing mistake makes no folders
+            raise MissingFile(
+                f"no folder {file.parent} for the state. Make it:  mkdir -p {shlex.quote(str(file.parent))}"
+            )
     return State.open(given, hold=hold)
 
 
@@ -93,9 +107,10 @@ def start(
     from penchant.serve.server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for name in ("uvicorn", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="PIL")  # about what strangers' pictures carry
-    with state_of(run, state, hold=True) as held:
+    with state_of(run, state, hold=True, make=True) as held:
         server = Server(run, held, open_store(store), settings)
         try:
             listening = server.listen()
@@ -135,7 +150,11 @@ def add_key(
     """Make a key. It is shown once and kept as a hash."""
     from penchant.serve import keys
 
-    with state_of(run, state) as held:
+    if not name.strip():
+        raise BadSetting(
+            f"a key needs a name, by which it is known when it is to be revoked:  penchant keys add {run} --name shop"
+        )
+    with state_of(run, state, make=True) as held:
         kept, key = keys.made(held, name)
     then = f'Use it so:  curl -H "Authorization: Bearer {key}" ...   It is not shown again.'
     answers.print_facts({"id": kept.id, "name": kept.name, "key": key}, json, then)
@@ -203,7 +222,12 @@ def restore(
     json: Json = False,
 ) -> None:
     """Put a backup into a state that is still empty, of either kind. No server may run on it."""
-    with state_of(run, state, hold=True) as held:
+    from penchant.serve.backup import opened
+
+    runs.check(run)
+    with opened(source):  # what can't be put back makes no state either
+        pass
+    with state_of(run, state, hold=True, make=True) as held:
         answers.print_facts({"state": held.url, **held.restore(source)}, json)
 
 
@@ -247,9 +271,10 @@ def refresh(run: RunFolder, state: StateUrl = None, store: StorePath = None, jso
     from penchant import refresh as refreshing
     from penchant import screen
 
-    with state_of(run, state) as held, screen.bars(json) as watch:
+    with state_of(run, state, make=state is None) as held, screen.bars(json) as watch:
         made = refreshing.refresh(run, held, open_store(store), watch)
     facts = {"folder": str(made.folder), "events": made.events, "items": made.items, "forgotten": made.forgotten}
+    facts |= {"choices": made.choices, "choices of the run before": made.before}
     answers.print_facts(
         facts,
         json,

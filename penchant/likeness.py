@@ -85,7 +85,7 @@ def known(ids: Ids, keys: Sequence[str]) -> np.ndarray:
 def _units(model: str, stock: Stock | None) -> tuple[np.ndarray, ...]:
     if stock is None:
         raise MissingInput(
-            f"this {model} keeps no features of items, so it knows none by content. Ask --by behaviour, or fit it with features "
+            f"this {model} keeps no features of items, so it knows none by content. Ask by behaviour (--by behaviour), or fit it with features "
             'of items:  [inputs]  text = { from = "catalog.text", encoder = "minilm" }'
         )
     return stock.units

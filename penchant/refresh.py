@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from penchant import run as running
 from penchant import runs
 from penchant.catalog import Catalog, Pictures
 from penchant.data import Dataset, Ids, Interactions, digest
-from penchant.errors import MissingFile, StateError
+from penchant.errors import BadModel, MissingFile, StateError
 from penchant.features import Features
 from penchant.inputs import open_data
 from penchant.report import write_whole
@@ -35,12 +36,14 @@ PLAN = "refresh.json"  # what a refresh has begun with, until it is done
 
 @dataclass(frozen=True)
 class Refreshed:
-    """folder: of the new run. events, items: that came since. forgotten: people left out."""
+    """folder: of the new run. events, items: that came since. forgotten: people left out. choices: of all, now and in the run before."""
 
     folder: Path
     events: int
     items: int
     forgotten: int
+    choices: int
+    before: int
 
 
 def refresh(run: Path, state: State, store: Store, watch: Watcher | None = None) -> Refreshed:
@@ -61,7 +64,7 @@ def _refreshed(run: Path, state: State, store: Store, watch: Watcher | None) -> 
         raise MissingFile(
             f"{run} keeps no recipe, so nobody knows how to train it again. Run one:  penchant run RECIPE.toml"
         )
-    raw: dict[str, Any] = tomllib.loads(locked.read_text("utf-8"))
+    raw = _kept(run, locked.name)
     recipe = recipes.parse(raw, run.name)
     data = open_data(recipe.data, store, recipe.interactions, recipe.min_rating)
     gone, numbered = _seen(state)
@@ -69,7 +72,8 @@ def _refreshed(run: Path, state: State, store: Store, watch: Watcher | None) -> 
     kept = [replace(one, picture=state.picture(one.item_id)) for one in state.items()]
     whole = grown(data, [event for _, event in numbered], kept, gone, recipe.min_rating)
     newest = Newest.of(run)
-    card = json.loads((run / "run.json").read_text("utf-8")) if (run / "run.json").is_file() else {}
+    card = _kept(run, "run.json") if (run / "run.json").is_file() else {}
+    before = _choices(newest.folder)
     content = digest(whole.hash, whole.catalog.hash, whole.catalog.pictures.hash)
     base = _place(run, newest, content)
     place = base.with_name(f"{base.name}-data")
@@ -95,7 +99,30 @@ def _refreshed(run: Path, state: State, store: Store, watch: Watcher | None) -> 
     for name in old:
         shutil.rmtree(run.parent / name, ignore_errors=True)
     lost = sum(veiled(user) in gone for user in data.users.keys)
-    return Refreshed(made, len(numbered), len(kept), lost)
+    return Refreshed(made, len(numbered), len(kept), lost, len(whole.interactions), before)
+
+
+def _kept(run: Path, name: str) -> dict[str, Any]:
+    """A file of the run's own. Raises BadModel where it is damaged."""
+    try:
+        text = (run / name).read_text("utf-8")
+        found = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
+        if isinstance(found, dict):
+            return found
+        raise ValueError("it holds something else")
+    except (OSError, ValueError) as error:
+        raise BadModel(
+            f"{run / name} is damaged: {error}. Run the recipe again:  penchant run RECIPE.toml --out {run} --fresh"
+        ) from None
+
+
+def _choices(run: Path) -> int:
+    """That a run was made from; 0 where nobody knows."""
+    try:
+        data = json.loads((run / "report.json").read_text("utf-8"))["data"]
+        return sum(int(data[part]) for part in ("train", "valid", "test"))
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
 
 
 def _seen(state: State) -> tuple[frozenset[str], list[tuple[int, Event]]]:
@@ -112,14 +139,16 @@ def _place(run: Path, newest: Newest, content: str) -> Path:
     Of one that was begun with less, what is there is removed: refreshes made it, and nobody was served with it."""
     plan = run / PLAN
     if plan.is_file():
-        facts = json.loads(plan.read_text("utf-8"))
+        facts = _kept(run, PLAN)
         base = run.with_name(str(facts["folder"]))
         if facts["content"] == content:
             return base
         for end in ("", "-data", "-final"):
             if f"{base.name}{end}" not in newest.made:
                 shutil.rmtree(base.with_name(f"{base.name}{end}"), ignore_errors=True)
-    number = 1
+    mine = re.compile(re.escape(run.name) + r"-(\d+)(-data|-final)?")
+    made = (*newest.made, newest.folder.name)
+    number = 1 + max((int(found[1]) for name in made if (found := mine.fullmatch(name))), default=0)
     while any(run.with_name(f"{run.name}-{number}{end}").exists() for end in ("", "-data", "-final")):
         number += 1
     base = run.with_name(f"{run.name}-{number}")

@@ -103,6 +103,13 @@ def read(folder: Path | str, plain: bool = False) -> Opened:
     return Opened(folder, rec, catalog, None if plain else drives_file.read(folder, again))
 
 
+def check(folder: Path) -> None:
+    """Raises MissingFile where nothing is that a run leaves, damaged or not; a folder of data is none."""
+    names = ("model", ".model.old", "recipe.lock.toml", "run.json", "report.json")
+    if not _alone(folder) and not any((folder / name).exists() for name in names):
+        raise MissingFile(_unmade(folder))
+
+
 def catalog_of(folder: Path, items: Ids) -> Catalog:
     """What `write_items` wrote; the keys alone where it is not there. Raises what polars does where it is damaged."""
     path = folder / "items.parquet"

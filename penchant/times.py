@@ -11,7 +11,7 @@ import polars as pl
 from penchant.cells import numbers, refuse
 from penchant.errors import BadTable
 
-__all__ = ["seconds"]
+__all__ = ["LATEST", "seconds"]
 
 LATEST = 4_102_444_800  # 2100-01-01 in seconds
 EARLY = 100_000_000  # 1973-03-03: counts of days, years and the like all lie before it

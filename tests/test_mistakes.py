@@ -157,7 +157,7 @@ def mistake(answer: Answer) -> str:
 
 def test_what_has_no_content_says_how_to_ask_on_the_command_line(at: Ask) -> None:
     said = mistake(at("similar", "ease", "--item", "p0001", "--by", "content"))
-    assert "Ask --by behaviour, or fit it" in said
+    assert "Ask by behaviour (--by behaviour), or fit it" in said
     assert "by=" not in said
     assert at("similar", "ease", "--item", "p0001", "--by", "behaviour").code == 0
 

@@ -228,6 +228,23 @@ def test_an_item_is_added_by_a_picture_a_title_and_a_key(tab: Tab, server: Serve
     tab.does("#browse-search = mug from the page").gives(BROWSE, [item])
 
 
+def test_an_item_that_is_there_is_not_replaced_unasked_and_a_picture_can_be_taken_out(tab: Tab, server: Server) -> None:
+    said, tab.provoked = "? #add-said:has-text('{}')", "422"
+    tab.go(f"#key={server.key}&user=s00004").lists(user="s00004")
+    tab.page.set_input_files("#add-picture", {"name": "m.png", "mimeType": "image/png", "buffer": b"none"})
+    tab.does("#add-title = Another", "#add-id = p0007", "#add-send", said.format("Press once more"))
+    before = server.get("/items/p0007")
+    assert before["title"] != "Another"
+    tab.does("#add-send", said.format("the picture is none of"), "#add-clear")
+    tab.says({"#add-preview b": "Drop a picture here"}).does("#add-send", said.format("Added by its words"))
+    assert server.get("/items/p0007")["title"] == "Another"
+    words = {"title": before["title"], "fields": {}, "numbers": before["numbers"]}
+    words |= {
+        name: before["fields"][name] for name in ("brand", "categories", "description") if name in before["fields"]
+    }
+    assert server.ask("PUT", "/items/p0007", words).status == 200
+
+
 def test_what_strangers_wrote_is_text(tab: Tab, server: Server) -> None:
     item, user, kind = 'x/../"><img src=x onerror="window.hurt=1">?#%2F', "<b onclick=hurt=1>&lt;/../", HURT[:35]
     tab.meets(user, item, title=HURT, description=HURT, categories=kind, fields={HURT[:90]: HURT})

@@ -15,7 +15,7 @@ import pytest
 import serving
 
 from penchant import folder, runs
-from penchant.errors import BadSetting
+from penchant.errors import BadSetting, PenchantError
 from penchant.refresh import refresh
 from penchant.serve.forgotten import remains
 from penchant.serve.newest import Newest
@@ -146,6 +146,16 @@ def test_one_that_was_killed_is_gone_on_with_and_another_must_wait(run: Path, st
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(BadSetting, match="another process refreshes"):
             learned(run, state)
+
+
+@pytest.mark.parametrize("name", ["run.json", "recipe.lock.toml"])
+@pytest.mark.parametrize("text", [b"{", b"", b"][", b"\xff\xfe\x00", b"7"])
+def test_a_damaged_run_is_one_message(run: Path, state: State, name: str, text: bytes) -> None:
+    (run / name).write_bytes(text)
+    before = sorted(run.parent.iterdir())
+    with pytest.raises(PenchantError, match=r"damaged|recipe|data"):
+        learned(run, state)
+    assert sorted(run.parent.iterdir()) == before
 
 
 def test_killed_at_any_moment_the_run_is_served_and_the_next_one_learns_all(run: Path, state: State) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -170,6 +171,74 @@ def test_a_new_item_is_visible_in_the_next_request(server: Server) -> None:
     assert again["served"] == "changed"
     assert server.get("/items/red%2Fone")["title"] == "A blue thing"
     assert server.listed(user="u", filters={"categories": "novelties"}) == []  # it has no category now
+
+
+def test_an_id_is_all_of_its_letters(server: Server) -> None:
+    for one, other in (("vic", "vic\n"), ("a/similar", "a"), ("two\nlines", "two"), ("%2F", "/"), ("é/☕", "é")):
+        for key in (one, other):
+            path = quote(key, safe="")
+            assert server.ask("PUT", f"/items/{path}", {"title": f"T{key!r}", "picture": picture()}).status == 200, key
+            sent = {"events": [{"user": key, "item": key, "review": key}]}
+            assert server.ask("POST", "/events", sent).status == 200
+        for key in (one, other):
+            path = quote(key, safe="")
+            assert server.get(f"/items/{path}")["item_id"] == key
+            assert server.get(f"/items/{path}/similar?k=3")["items"]
+            assert server.ask("GET", f"/items/{path}/picture").status == 200
+            assert [past["review"] for past in server.get(f"/users/{path}")["history"]] == [key]
+        for route in ("users", "items"):
+            assert server.ask("DELETE", f"/{route}/{quote(other, safe='')}").status == 200
+        assert server.get(f"/users/{quote(one, safe='')}")["known"]
+        assert not server.get(f"/users/{quote(other, safe='')}")["known"]
+        assert not server.get(f"/items/{quote(one, safe='')}")["deleted"]
+        assert server.get(f"/items/{quote(other, safe='')}")["deleted"]
+    for method, path in (("GET", "/health%0A"), ("GET", "/items/p0001/similar%0A"), ("GET", "/nothing%0A")):
+        assert server.ask(method, path).status == 404, path
+    assert server.ask("PUT", "/items/%FF", {"title": "no letters"}).status == 422
+    assert server.ask("PUT", "/items/p0001/similar", {"title": "whose?"}).status == 422
+
+
+def test_a_history_is_in_the_order_of_time(server: Server) -> None:
+    for number, at in enumerate((1.7e9, 1.6e9, 1.65e9, 1.6e9)):
+        sent = {"events": [{"user": "late", "item": f"p000{number}", "at": at}]}
+        assert server.ask("POST", "/events", sent).status == 200
+    server.ask("POST", "/events", {"events": [{"user": "late", "item": "p0009"}]})
+    wanted = ["p0001", "p0003", "p0002", "p0000", "p0009"]
+    assert [past["item_id"] for past in server.get("/users/late")["history"]] == wanted
+    assert server.ask("POST", "/reload").status == 200
+    assert [past["item_id"] for past in server.get("/users/late")["history"]] == wanted
+    for at in (4_102_444_800, 1e11, -1):
+        assert server.ask("POST", "/events", {"events": [{"user": "late", "item": "p0001", "at": at}]}).status == 422
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"filters": {"price": {}}}, "filters.price: a value, a list of some, or {"),
+        ({"filters": {"price": {"min": 9, "max": 2}}}, "min no more than max"),
+        ({"filters": {"price": {"mx": 2}}}, "filters.price: a value"),
+        ({"filters": {"price": "cheap"}}, "`price` is a column of numbers here, and 'cheap' is none"),
+        ({"filters": {"categories": []}}, "filters.categories: a value"),
+        ({"k": True}, "k: Input should be a valid integer"),
+        ({"usr": "u"}, "usr is not known here"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_said_once(server: Server, asked: dict[str, object], said: str) -> None:
+    found = server.ask("POST", "/recommend", asked)
+    assert found.status == 422
+    assert said in found.json["error"]["message"]
+    assert found.body.count(b"filters.") <= 1
+
+
+def test_a_body_that_is_no_json_and_a_parameter_that_is_none_are_named(server: Server) -> None:
+    found = server.ask("POST", "/recommend", b'{"user": "u"}', {"Content-Type": "application/x-www-form-urlencoded"})
+    assert "content-type: application/json" in found.json["error"]["message"]
+    assert "not JSON" in server.ask("POST", "/recommend", b"{").json["error"]["message"]
+    found = server.ask("GET", "/items?category=Mugs")
+    assert (found.status, "search" in found.json["error"]["message"]) == (422, True)
+    price = server.ask("PUT", "/items/x", {"title": "x", "price": 12}).json["error"]["message"]
+    assert price.startswith("price is not known here")
+    assert "`numbers`" in price
 
 
 def test_a_deleted_item_is_gone_at_once_and_back_when_it_is_put(server: Server) -> None:
@@ -346,9 +415,19 @@ def test_a_run_that_is_not_whole_is_told_and_popular_items_stand_in(made: Path, 
         assert (found["fallback"], found["personal"]) == ("popular", False)
         assert "model can't be used" in found["note"]
         assert len(found["items"]) == 3
+        serving.until(lambda: _first(server) == _most_chosen(made), 20, "the most chosen never came first")
     finally:
         process.kill()
         process.wait()
+
+
+def _first(server: Server) -> str:
+    return str(server.ask("POST", "/recommend", {"user": "u", "k": 1}, key=None).json["items"][0]["item_id"])
+
+
+def _most_chosen(made: Path) -> str:
+    rec = runs.read(made / "run").recommender
+    return rec.items.keys[int(rec.popularity.argmax())]
 
 
 def _answers(server: Server) -> bool:
@@ -368,6 +447,48 @@ def test_no_run_and_no_port_are_one_message(made: Path, tmp_path: Path, server: 
         assert found.returncode == 2, found
         assert "Traceback" not in found.stderr
     assert not (tmp_path / "lists.parquet").exists()
+
+
+def test_a_typing_mistake_makes_nothing(made: Path, tmp_path: Path) -> None:
+    run, before = serving.copy(made, tmp_path), sorted(tmp_path.rglob("*"))
+    for words in (
+        ("keys", "add", tmp_path / "typo"),
+        ("keys", "add", made / "shop"),
+        ("keys", "add", run, "--name", " "),
+        ("keys", "add", run, "--state", tmp_path / "nowhere" / "state.sqlite"),
+        ("keys", "list", run, "--state", tmp_path / "none.sqlite"),
+        ("serve", tmp_path / "typo"),
+        ("serve", made / "shop"),
+        ("state", "show", run, "--state", tmp_path / "none.sqlite"),
+        ("state", "backup", run, "--to", tmp_path / "backup.sqlite"),
+        ("state", "restore", run, "--from", run / "report.json", "--state", tmp_path / "new.sqlite"),
+        ("state", "restore", run, "--from", tmp_path / "none", "--state", tmp_path / "new.sqlite"),
+        ("refresh", run, "--state", tmp_path / "none.sqlite"),
+    ):
+        found = penchant(*words)
+        assert (found.returncode, "Traceback" in found.stderr) == (2, False), (words, found)
+        assert sorted(tmp_path.rglob("*")) == before, words
+        assert not (made / "shop" / "service").exists()
+
+
+def test_it_ends_quietly_when_it_is_told_to(made: Path, tmp_path: Path) -> None:
+    with serving.serving(made, tmp_path) as server:
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert "Warning" not in server.said()
+        assert "alembic" not in server.said()
+
+
+def test_pictures_outlive_refreshes(made: Path, tmp_path: Path) -> None:
+    with serving.serving(made, tmp_path, warm=False) as server:
+        for number in range(1, 4):
+            server.ask("POST", "/events", {"events": [{"user": "x", "item": f"p000{number}"}]})
+            done = penchant("refresh", tmp_path / "run", "--state", server.state, "--store", tmp_path / "store")
+            assert done.returncode == 0, done.stderr
+            assert server.ask("POST", "/reload").json == {"run": f"run-{number}", "model": "ease", "changed": True}
+            path = f"/items/p00{number:02d}/picture?size=640"
+            serving.until(lambda path=path: server.ask("GET", path).status == 200, 10, "no picture")
+    assert not (tmp_path / "run-1-data").exists()
 
 
 def test_the_table_of_everybody_has_what_came_since(made: Path, tmp_path: Path) -> None:

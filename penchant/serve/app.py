@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Header, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -24,6 +24,7 @@ from penchant.serve.failures import failure, invalid, refused, told
 from penchant.serve.gather import Gather
 from penchant.serve.gauges import Gauges
 from penchant.serve.guard import Rules
+from penchant.serve.paths import exactly, item_of, key_of
 from penchant.serve.pulse import Pulse
 from penchant.serve.service import Service
 from penchant.serve.telling import Telling
@@ -34,8 +35,8 @@ T = TypeVar("T")
 WRITING, PUTTING = CapacityLimiter(8), CapacityLimiter(4)  # threads; those that put wait for encoders
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-ItemId = Annotated[str, InPath(min_length=1, max_length=512), AfterValidator(wire.clean)]
-UserId = Annotated[str, InPath(min_length=1, max_length=512), AfterValidator(wire.clean)]
+ItemId = Annotated[str, InPath(min_length=1, max_length=512), BeforeValidator(item_of), AfterValidator(wire.clean)]
+UserId = Annotated[str, InPath(min_length=1, max_length=512), BeforeValidator(key_of), AfterValidator(wire.clean)]
 Asked = Annotated[str, Query(min_length=1, max_length=512), AfterValidator(wire.clean)]
 Word = Annotated[str, Query(max_length=200), AfterValidator(wire.clean)]
 K = Annotated[int, Query(ge=1, le=wire.MOST_ITEMS)]
@@ -61,7 +62,12 @@ def make(
     """The whole application but its guard, which is put around it."""
     said = "Recommends from interactions, words and pictures, and says why."
     app = FastAPI(
-        title="Penchant", version=metadata.version("penchant"), description=said, docs_url=None, redoc_url=None
+        title="Penchant",
+        version=metadata.version("penchant"),
+        description=said,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(_only_known)],
     )
     app.add_exception_handler(PenchantError, told)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -98,8 +104,8 @@ def make(
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}, **fails(404)},
     )
-    async def picture(item_id: ItemId, size: Annotated[int, Query(ge=1, le=4_000)] = 320) -> Response:
-        """A JPEG of about `size` pixels."""
+    async def picture(item_id: ItemId, size: Annotated[int, Query(ge=1, le=4_000)] = 320, turn: Word = "") -> Response:
+        """A JPEG of about `size` pixels. turn: any word, by which a browser takes it for another address than the one it has kept."""
         there = item_id in service.served.goods
         raw = await run_in_threadpool(service.album.read, item_id, size) if there else None
         if raw is None:
@@ -174,7 +180,8 @@ def make(
     @app.get("/about", responses=fails())
     async def about(request: Request) -> replies.About:
         """What is served."""
-        return await run_in_threadpool(browse.about, rules.people, pulse.problem, trusted(request))
+        reads = not rules.reads or request.scope.get("penchant.key") is not None
+        return await run_in_threadpool(browse.about, rules.people, pulse.problem, trusted(request), reads)
 
     @app.get("/runs", responses=fails())
     async def runs() -> replies.Runs:
@@ -202,7 +209,16 @@ def make(
     for file in PAGE.iterdir():
         for path in (f"/{file.name}", *(["/"] if file.name == "index.html" else [])):
             app.add_api_route(path, _static(file), include_in_schema=False)
+    exactly(app.routes)
     return app
+
+
+async def _only_known(request: Request) -> None:
+    """A mistyped parameter is a mistake and not passed over."""
+    known = {one.alias for one in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise BadInput(f"{name[:60]!r} is no parameter of this route; it has: {', '.join(sorted(known)) or 'none'}")
 
 
 async def _write(limiter: CapacityLimiter, work: Callable[..., T], *given: Any) -> T:

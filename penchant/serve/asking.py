@@ -142,7 +142,10 @@ class Asking:
         note = job.plain
         if len(items) < job.asked.k:
             few = "no item" if not items else f"only {len(items)} item{'s' if len(items) > 1 else ''}"
-            note = f"{note + '; ' if note else ''}{few} left after filters, exclusions and what was chosen already"
+            caps = ", caps" if job.asked.per_category is not None else ""
+            note = (
+                f"{note + '; ' if note else ''}{few} left after filters, exclusions{caps} and what was chosen already"
+            )
         return Listing(job.asked.user, served.rec.name, not job.plain, note, items, scores.tolist())
 
     def similar(self, key: str, k: int, by: str) -> tuple[list[tuple[str, float]], str]:

@@ -12,6 +12,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sql
@@ -85,9 +86,9 @@ def opened(path: Path) -> Iterator[Connection]:
     if not path.is_file():
         raise StateError(f"there is no backup {path}. Give the file that `penchant state backup` wrote")
     with tempfile.TemporaryDirectory(prefix="penchant-") as folder:
-        where = place(f"{folder}/copy.sqlite")
-        assert where.file is not None
         from_file = place(str(path))
+        where = replace(place(f"{folder}/copy.sqlite"), shown=from_file.shown)  # messages name the file that was given
+        assert where.file is not None
         with told(from_file):
             shutil.copyfile(path, where.file)
             with closing(sqlite3.connect(where.file)) as copy:

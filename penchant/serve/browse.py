@@ -74,8 +74,9 @@ class Browse:
         found = people.starting(prefix, k)
         return replies.People(users=[replies.Person(user_id=user, choices=people.count(user)) for user in found])
 
-    def about(self, private: bool, problem: str, trusted: bool) -> replies.About:
-        """problem: of the database. trusted: whether the caller may read names of folders and machines."""
+    def about(self, private: bool, problem: str, trusted: bool, reads: bool) -> replies.About:
+        """problem: of the database. trusted: whether the caller may read names of folders and machines; reads: whether what is in the
+        catalogue."""
         served, service = self._service.served, self._service
         problems = self._problems(problem, trusted)
         data = str(_report(served.folder).get("data", {}).get("name", ""))
@@ -96,10 +97,11 @@ class Browse:
             private=private,
             writes_need_key=True,
             pictures_coming=service.album.coming,
-            fields=list(catalog.fields),
-            numbers=list(catalog.numbers),
+            fields=list(catalog.fields) if reads else [],
+            numbers=list(catalog.numbers) if reads else [],
             categories=[
-                replies.Category(value=v, items=n) for v, n in served.goods.sieve.values("categories", CATEGORIES)
+                replies.Category(value=v, items=n)
+                for v, n in (served.goods.sieve.values("categories", CATEGORIES) if reads else ())
             ],
         )
 

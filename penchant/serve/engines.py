@@ -29,6 +29,7 @@ __all__ = ["Place", "connected", "migrate", "place", "queue", "sweep", "told", "
 QUEUE = 7_305_801_124_310_527_001  # PostgreSQL's advisory lock that writers queue for; any number of our own
 SHOWN = ("host", "port", "user", "dbname")  # parts of a url's query that may stand in a message
 LATER = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+FIXED = ("SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY", "SQLITE_CANTOPEN_ISDIR")  # what nobody frees by waiting
 LATER_STATES = ("08", "25006", "40", "53", "55", "57", "58")  # PostgreSQL's classes of errors that pass
 
 
@@ -258,6 +259,12 @@ def _wrong(where: Place, error: Exception) -> StateError:
         if isinstance(state, str)
         else isinstance(error, OSError | sql.exc.OperationalError | sql.exc.InterfaceError | sql.exc.TimeoutError)
     )
+    if where.file is not None and (
+        isinstance(cause, PermissionError | NotADirectoryError | IsADirectoryError) or code in FIXED
+    ):
+        return StateBusy(
+            f"{where.shown} cannot be written: {what}. Give another place (--state PATH), or let this user write there"
+        )
     if passing:
         return StateBusy(
             f"{where.shown} cannot be used now: {what}. What was acknowledged is kept, this was not. "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -45,6 +47,13 @@ STATUS: tuple[tuple[type[PenchantError], int, str], ...] = (
 )
 
 
+KINDS = {
+    "filters": 'a value, a list of some, or {"min": 5, "max": 20} with one or both and min no more than max',
+    "numbers": "a number, true or false; texts go into `fields`, and what has a place of its own stays out of both",
+    "fields": "a text; numbers go into `numbers`, and what has a place of its own stays out of both",
+}
+
+
 def failure(status: int, code: str, message: str) -> JSONResponse:
     headers = {"www-authenticate": "Bearer"} if status == 401 else {"retry-after": "1"} if status == 503 else None
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
@@ -61,12 +70,27 @@ async def told(_: Request, error: Exception) -> Response:
 async def invalid(_: Request, error: Exception) -> Response:
     """What was wrong with a request, without repeating it."""
     assert isinstance(error, RequestValidationError)
-    said = []
-    for one in error.errors()[:5]:
-        where = ".".join(str(part)[:60] for part in one["loc"] if part not in ("body", "query", "path"))
-        said.append(f"{where or 'the body'}: {one['msg'][:200]}")
-    text = json.dumps("; ".join(said))[1:-1]
+    said = dict.fromkeys(
+        map(_said, error.errors())
+    )  # of a value that may be of several kinds, one for each: they say the same
+    text = json.dumps("; ".join(list(said)[:5]))[1:-1]
     return failure(422, "bad_request", text)
+
+
+def _said(one: Mapping[str, Any]) -> str:
+    """One thing that is wrong, and what would be right."""
+    loc = [str(part)[:60] for part in one["loc"] if part not in ("body", "query", "path", "header")]
+    if one["type"] == "json_invalid":
+        return "the body is not JSON that can be read"
+    if not loc and one["loc"][:1] == ("body",) and one["type"] in ("model_attributes_type", "dict_type", "missing"):
+        return "the body has to be a JSON object, sent with  content-type: application/json"
+    for parent, right in KINDS.items():
+        if loc[0] == parent and len(loc) > 1:
+            return f"{parent}.{loc[1]}: {right}"
+    where = ".".join(loc) or "the body"
+    if one["type"] == "extra_forbidden":
+        return f"{where} is not known here; see /openapi.json. Further columns of an item go into `fields` (texts) or `numbers`"
+    return f"{where}: {one['msg'].removeprefix('Value error, ')[:200]}"
 
 
 async def refused(_: Request, error: Exception) -> Response:

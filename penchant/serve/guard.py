@@ -16,6 +16,7 @@ from typing import Any
 
 from penchant.serve.gauges import Gauges
 from penchant.serve.keys import Keys
+from penchant.serve.paths import parted
 
 __all__ = ["HEADERS", "Guard", "Rules", "is_local"]
 
@@ -118,6 +119,11 @@ class Guard:
     def _refused(self, scope: Message) -> tuple[int, str, str] | None:
         """Status, code and message of a request that must not go on."""
         headers = dict(scope["headers"])
+        if b"%" in (raw := scope.get("raw_path") or b""):
+            found = parted(raw)
+            if found is None:
+                return 422, "bad_request", "the address is no UTF-8. Encode it so:  encodeURIComponent(ID)"
+            scope["path"] = found
         path = str(scope["path"])
         if not path.startswith("/"):
             return 404, "no_route", "there is no such route; see /openapi.json"

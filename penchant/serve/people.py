@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -39,11 +40,16 @@ class People:
             self.add(event)
 
     def add(self, event: Event) -> None:
-        """A choice that the state has kept."""
+        """A choice that the state has kept, in its place by time; of one moment, as they came."""
         row = self._rec.items.rows_by_key.get(event.item_id, -1)
         key = self._rec.items.keys[row] if row >= 0 else event.item_id  # one text for all who chose it
         choice = Choice(key, event.at, True, event.review or "")
-        self._live.setdefault(event.user_id, []).append(choice)
+        insort(self._live.setdefault(event.user_id, []), choice, key=lambda one: one.at or 0.0)
+
+    def latest(self, user: str) -> float:
+        """When she chose something last, of what the state knows; 0 if never."""
+        live = self._live.get(user)
+        return (live[-1].at or 0.0) if live else 0.0
 
     def forget(self, user: str) -> None:
         self._live.pop(user, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,9 +52,11 @@ class Served:
         goods = Goods.of(opened, list(state.items()), state.deleted())
         people = People(opened.recommender, (), forgotten)
         served = Served(newest, goods, people, _counts(goods.rec), {}, problem)
-        for _, event in state.events():
-            # What the model was trained with is not told twice; what a split held out from it still is hers.
-            if not people.was_trained(event.user_id, event.item_id):
+        for number, event in state.events():
+            # What the model was trained with is not told twice; what a split held out from it still is hers. Of a state whose numbers
+            # mean nothing to the run, nobody knows which events those were.
+            old = number <= folded or newest.state not in ("", state.ident())
+            if not (old and people.was_trained(event.user_id, event.item_id)):
                 served.count(event.item_id)
                 people.add(event)
         if opened.drives is not None:
@@ -76,6 +78,11 @@ class Served:
         row = self.rec.items.rows_by_key.get(key, -1)
         if 0 <= row < len(self.popular):
             self.popular[row] += 1
+
+    def add_counts(self, keys: Sequence[str], counts: np.ndarray) -> None:
+        """Choices of items by their keys, on top of those that are known."""
+        rows = self.rec.items.rows(keys)
+        np.add.at(self.popular, rows[rows >= 0], counts[rows >= 0].astype(np.float32))
 
     def with_goods(self, goods: Goods) -> Served:
         popular = self.popular

@@ -6,12 +6,14 @@ import asyncio
 import gc
 import json
 import logging
+import signal
 import socket
 import threading
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -175,6 +177,8 @@ class Server:
         gc.freeze()  # what is loaded stays: the collector need not walk through it again and again
         gc.set_threshold(20_000, 20, 50)
         gc.enable()
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends at them, then raises them again
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run([listening])
 
     def _look(self) -> None:
@@ -195,6 +199,11 @@ class Server:
             parted = make_split(data, made("split", SplitSpec, raw.get("split", {})))
             seen = frozenset((parted.train.hash, parted.known(("train", "valid", "test")).hash))
             self.lineage.data, self.lineage.train = data.name, seen
+            served = self.service.served
+            if (
+                served.problem and not served.rec.popularity.any()
+            ):  # nothing of the model can be read, not even what was chosen
+                served.add_counts(data.items.keys, np.bincount(parted.train.item, minlength=len(data.items)))
         except (PenchantError, OSError, LookupError, ValueError) as error:
             self.service.album.open(None)
             log.warning("the data of the run can't be read, so items have no pictures: %s", error)

@@ -30,7 +30,7 @@ COLUMNS = 200  # of the catalogue: each new number of an item is a column of all
 
 class Service:
     """One run folder, served. Open it, then `close`; every method may be called from any thread. renewed: called after another run was
-    taken up."""
+    taken up, or one that can't be used."""
 
     def __init__(self, folder: Path, state: State, index_from: int = 200_000) -> None:
         self.run, self.state = folder, state
@@ -115,16 +115,22 @@ class Service:
     def add(self, events: Sequence[wire.Choice], key: str | None) -> bool:
         """Choices; False where this key came before with the same. Raises UnknownId for an item, KeyReused, StateBusy."""
         now = time.time()
-        made = [Event(e.user, e.item, now if e.at is None else e.at, e.review) for e in events]
-        given = [replace(m, at=0.0) if e.at is None else m for e, m in zip(events, made, strict=True)]
+        given = [Event(e.user, e.item, 0.0 if e.at is None else e.at, e.review) for e in events]
         with self._turn():
             served = self.served
-            for one in events:
-                if one.item not in served.rec.items.rows_by_key and one.item not in served.goods.put:
+            latest = {e.user: served.people.latest(e.user) for e in events}
+            made = []
+            for sent, one in zip(events, given, strict=True):
+                if sent.at is None:  # a clock that was set back makes no new choice an old one
+                    one = replace(one, at=max(now, latest[one.user_id]))
+                latest[one.user_id] = max(one.at, latest[one.user_id])
+                made.append(one)
+            for e in events:
+                if e.item not in served.rec.items.rows_by_key and e.item not in served.goods.put:
                     if key is not None and self.state.came(key, given):
                         return False  # it was there then
                     raise UnknownId(
-                        "item", one.item, (), "Nothing of this request was kept. Put the item first:  PUT /items/ID"
+                        "item", e.item, (), "Nothing of this request was kept. Put the item first:  PUT /items/ID"
                     )
             if not self.state.add(made, key, given):
                 return False
@@ -160,7 +166,7 @@ class Service:
             self._meet(served)
         if old is not new:
             old.close()
-        if changed:
+        if changed or served.problem:
             self.renewed()
         return changed
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from penchant.attributes import PARTS
 from penchant.catalog import Catalog
-from penchant.errors import UnknownKey
+from penchant.errors import BadSetting, UnknownKey
 from penchant.serve.wire import Between
 
 __all__ = ["Later", "Sieve", "values_of"]
@@ -83,7 +83,7 @@ class Sieve:
 
     def mask(self, filters: Mapping[str, Wanted], size: int, wait: bool = True) -> np.ndarray | None:
         """(size,) bool, read-only; None for no filter. wait: False for Later where it can't be told at once. Raises UnknownKey for a
-        field that the catalogue has not."""
+        field that the catalogue has not, BadSetting for a word where numbers are."""
         if not filters:
             return None
         key = repr(sorted(filters.items(), key=lambda f: f[0]))
@@ -142,7 +142,7 @@ class Sieve:
 
     def _one(self, field: str, wanted: Wanted) -> np.ndarray:
         if field in self._numbers:
-            return self._number(self._numbers[field], wanted)
+            return self._number(field, self._numbers[field], wanted)
         if field not in self._columns:
             raise UnknownKey("the catalogue", field, [*self._columns, *self._numbers], "field")
         mask = np.zeros(self._size, bool)
@@ -155,7 +155,7 @@ class Sieve:
         return mask
 
     @staticmethod
-    def _number(column: np.ndarray, wanted: Wanted) -> np.ndarray:
+    def _number(field: str, column: np.ndarray, wanted: Wanted) -> np.ndarray:
         if isinstance(wanted, Between):
             low = -np.inf if wanted.min is None else wanted.min
             high = np.inf if wanted.max is None else wanted.max
@@ -165,7 +165,10 @@ class Sieve:
             try:
                 values.append(float(value))
             except ValueError:
-                continue  # no number is equal to a word
+                raise BadSetting(
+                    f"`{field}` is a column of numbers here, and {str(value)[:40]!r} is none. Give a number, true or false, or "
+                    '{"min": 5, "max": 20}'
+                ) from None
         return np.isin(column, values)
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
+
+from penchant.times import LATEST
 
 __all__ = ["MOST_ITEMS", "Asked", "Between", "Choice", "Condition", "Events", "Id", "New", "WhyAsked", "Wire", "clean"]
 
@@ -50,14 +62,22 @@ class Wire(BaseModel):
 
 
 class Between(Wire):
-    """At least min, at most max; either may be left out."""
+    """At least min, at most max; one of them may be left out."""
 
     min: FiniteFloat | None = None
     max: FiniteFloat | None = None
 
+    @model_validator(mode="after")
+    def _any(self) -> Between:
+        if self.min is None and self.max is None:
+            raise ValueError('say how much:  {"min": 5}, {"max": 20} or both')
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is above max, so nothing is between")
+        return self
+
 
 Value = Annotated[str, Field(max_length=512), AfterValidator(clean)]
-Condition = Between | StrictBool | Whole | Real | Value | Annotated[list[Value], Field(max_length=100)]
+Condition = Between | StrictBool | Whole | Real | Value | Annotated[list[Value], Field(min_length=1, max_length=100)]
 
 
 class Asked(Wire):
@@ -65,15 +85,15 @@ class Asked(Wire):
 
     user: Id | None = None
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = None
-    k: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 10
+    k: Annotated[StrictInt, Field(ge=1, le=MOST_ITEMS)] = 10
     exclude: Annotated[list[Id], Field(max_length=MOST_HISTORY, default_factory=list)]
     filters: Annotated[dict[Name, Condition], Field(max_length=20, default_factory=dict)]
     """By field of the catalogue: a value, several of which one is enough, or {"min": ..., "max": ...}."""
     diversity: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.0
-    per_category: Annotated[int, Field(ge=1, le=MOST_ITEMS)] | None = None
+    per_category: Annotated[StrictInt, Field(ge=1, le=MOST_ITEMS)] | None = None
     chosen: bool = False
     """Recommend what was chosen already, too."""
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] = 0
     why: bool = False
 
 
@@ -97,8 +117,8 @@ class New(Wire):
 class Choice(Wire):
     user: Id
     item: Id
-    at: Annotated[FiniteFloat, Field(ge=0, le=1e11)] | None = None
-    """Seconds since 1970; now, if not given."""
+    at: Annotated[FiniteFloat, Field(ge=0, lt=LATEST)] | None = None
+    """Seconds since 1970, before 2100; now, if not given, which is after all that this person chose before."""
     review: Words | None = None
 
 

@@ -12,12 +12,15 @@ export function adding({ added }) {
   const [file, title, id, send] = ["add-picture", "add-title", "add-id", "add-send"].map(find);
   let chosen = null; // the picture
   let typed = false; // the id was written by hand
+  let replacing = ""; // the id of an item that may be replaced: it was said what that means
   let ending = chance();
 
   const show = (picked) => {
     if (picked && !picked.type.startsWith("image/")) return tell(`“${plain(picked.name)}” is not a picture.`, true);
     chosen = picked ?? null;
     drop.classList.toggle("full", Boolean(chosen));
+    find("add-clear").hidden = !chosen;
+    if (!chosen) file.value = "";
     if (!chosen) return put(find("add-preview"), h("b", {}, "Drop a picture here"), h("span", {}, "or choose a file"));
     const image = h("img", { alt: "", src: URL.createObjectURL(chosen) });
     image.addEventListener("load", () => URL.revokeObjectURL(image.src));
@@ -53,7 +56,12 @@ export function adding({ added }) {
     const pasted = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
     if (pasted) show(pasted);
   });
-  file.addEventListener("change", () => file.files[0] && show(file.files[0]));
+  file.addEventListener("change", () => show(file.files[0]));
+  find("add-clear").addEventListener("click", () => {
+    show(null);
+    tell("");
+    file.focus();
+  });
   title.addEventListener("input", name);
   id.addEventListener("input", () => (typed = Boolean(id.value.trim())));
 
@@ -70,6 +78,12 @@ export function adding({ added }) {
     send.disabled = true;
     tell("Adding it …");
     try {
+      const there = typed && replacing !== key ? await known(key) : null;
+      if (there) {
+        replacing = key;
+        tell(`“${plain(there)}” has this id. Press once more to replace all that is said of it, or give another id.`, true);
+        return;
+      }
       const body = { title: called };
       if (find("add-description").value.trim()) body.description = find("add-description").value.trim();
       if (find("add-category").value.trim()) body.categories = find("add-category").value.trim();
@@ -89,11 +103,9 @@ export function adding({ added }) {
         h("a", { href: `#${new URLSearchParams({ item: key })}` }, "Look at it"),
       );
       find("add-said").classList.remove("bad");
-      for (const field of [title, id, find("add-description"), file]) field.value = "";
-      [typed, ending] = [false, chance()];
-      drop.classList.remove("full");
-      chosen = null;
-      put(find("add-preview"), h("b", {}, "Drop a picture here"), h("span", {}, "or choose a file"));
+      for (const field of [title, id, find("add-description")]) field.value = "";
+      [typed, ending, replacing] = [false, chance(), ""];
+      show(null);
     } catch (error) {
       if (error instanceof Refused) tell(error.message, true);
       else {
@@ -104,6 +116,17 @@ export function adding({ added }) {
       send.disabled = false;
     }
   });
+}
+
+/** The title of an item that has this id, or null. */
+async function known(key) {
+  try {
+    const found = await api(at("items", key));
+    return found.deleted ? null : found.title;
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) return null;
+    throw error;
+  }
 }
 
 function tell(text, bad = false) {
