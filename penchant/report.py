@@ -273,7 +273,7 @@ def write_whole(path: Path, content: bytes) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise BadInput(f"cannot write {path}: {error.strerror}. Choose another folder:  --out DIR") from None
+        raise BadInput(f"cannot write {path}: {error.strerror}. Give another place to write to") from None
     return path
 
 
