@@ -41,7 +41,7 @@ function protocol(run) {
     run.protocol,
     run.mask?.length && `hidden from the ranking: ${run.mask.join(", ")}`,
     run.history?.length && `history from ${run.history.join(", ")}`,
-    run.selected_by && `chosen by ${run.selected_by.replace(/ on valid$/, "")} on valid`,
+    run.selected_by && `chosen by ${run.selected_by}`,
     run.users && count(run.users, "person", "people"),
   ];
   return said.filter(Boolean).join(" · ");
