@@ -188,6 +188,13 @@ class _Body:
     async def read(self, length: int | None) -> None:
         if length is not None and length > self._limit:
             raise _TooLarge
+        if not getattr(
+            getattr(self._receive, "__self__", None), "more_body", True
+        ):  # uvicorn has all of it: no clock is needed
+            self._message = await self._receive()
+            if len(self._message.get("body", b"")) > self._limit:
+                raise _TooLarge
+            return
         parts, size = [], 0
         async with asyncio.timeout(SLOWEST):
             while True:

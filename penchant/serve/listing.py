@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from penchant.serve import replies
 
@@ -22,6 +23,12 @@ class Brief:
         self.text = json.dumps(said, separators=(",", ":"))[:-1] + ',"score":'
 
 
+@lru_cache(maxsize=256)
+def _head(model: str, personal: bool, note: str) -> str:
+    said = {"model": model, "personal": personal, "fallback": None if personal else "popular", "note": note}
+    return json.dumps(said, separators=(",", ":"))[1:-1]
+
+
 @dataclass(frozen=True, eq=False)
 class Listing:
     """items, scores: best first. note: also why it is not personal."""
@@ -35,20 +42,11 @@ class Listing:
 
     def json(self) -> bytes:
         """As `replies.Recommended` is written, without reasons."""
-        head = json.dumps(
-            {
-                "user": self.user,
-                "model": self.model,
-                "personal": self.personal,
-                "fallback": None if self.personal else "popular",
-                "note": self.note,
-            },
-            separators=(",", ":"),
-        )
         items = ",".join(
             [f'{one.text}{score!r},"why":null}}' for one, score in zip(self.items, self.scores, strict=True)]
         )
-        return f'{head[:-1]},"items":[{items}]}}'.encode()
+        head = _head(self.model, self.personal, self.note)
+        return f'{{"user":{json.dumps(self.user)},{head},"items":[{items}]}}'.encode()
 
     def reply(self) -> replies.Recommended:
         items = [
