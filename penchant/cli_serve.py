@@ -85,7 +85,7 @@ def serve(
     store: StorePath = None,
 ) -> None:
     """Serve a run: recommendations, reasons, new items and choices over HTTP, and a page to look at."""
-    gc.disable()  # what is loaded now stays: looking for garbage in it took a fifth of the start. `Server.run` enables it
+    gc.disable()  # what is loaded now stays, so nothing is looked for in it; `Server.run` enables it
     try:
         from penchant.serve.server import Settings
     except ImportError as error:
@@ -99,6 +99,8 @@ def start(
 ) -> None:
     """Serve until a signal ends it. key: make one for the page and print its address with it. browse: open that."""
     import logging
+    import signal
+    import sys
     import warnings
     import webbrowser
 
@@ -112,6 +114,8 @@ def start(
     warnings.filterwarnings("ignore", module="PIL")  # about what strangers' pictures carry
     with state_of(run, state, hold=True, make=True) as held:
         server = Server(run, held, open_store(store), settings)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends at them, then raises them again
+            signal.signal(number, lambda *_: sys.exit(0))
         try:
             listening = server.listen()
             port = listening.getsockname()[1]
@@ -271,7 +275,10 @@ def refresh(run: RunFolder, state: StateUrl = None, store: StorePath = None, jso
     from penchant import refresh as refreshing
     from penchant import screen
 
-    with state_of(run, state, make=state is None) as held, screen.bars(json) as watch:
+    with (
+        state_of(run, state, make=state is None and not os.environ.get("PENCHANT_STATE")) as held,
+        screen.bars(json) as watch,
+    ):
         made = refreshing.refresh(run, held, open_store(store), watch)
     facts = {"folder": str(made.folder), "events": made.events, "items": made.items, "forgotten": made.forgotten}
     facts |= {"choices": made.choices, "choices of the run before": made.before}

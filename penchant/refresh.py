@@ -25,13 +25,11 @@ from penchant.features import Features
 from penchant.inputs import open_data
 from penchant.report import write_whole
 from penchant.seeds import Watcher
-from penchant.serve.newest import Newest
+from penchant.serve.newest import PLAN, Newest, unfinished
 from penchant.serve.state import Event, Kept, State, veiled
 from penchant.store import Store
 
 __all__ = ["Refreshed", "grown", "refresh"]
-
-PLAN = "refresh.json"  # what a refresh has begun with, until it is done
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,13 @@ def _refreshed(run: Path, state: State, store: Store, watch: Watcher | None) -> 
     stay = [name for name in (newest.folder.name, made.name, *(one.name for one in (base, place))) if name != run.name]
     stay += [f"{newest.folder.name.removesuffix('-final')}{end}" for end in ("", "-data") if newest.folder != run]
     old = [name for name in newest.made if name not in stay]
-    Newest.write(run, made.name, upto, state.ident(), sorted(set(stay)), content)
+    ident = state.ident()
+    Newest.write(run, made.name, upto, ident, sorted({*stay, *old}), content)
     (run / PLAN).unlink(missing_ok=True)
     for name in old:
         shutil.rmtree(run.parent / name, ignore_errors=True)
+    still = {name for name in old if (run.parent / name).exists()}  # a kill on the way forgets none of them either
+    Newest.write(run, made.name, upto, ident, sorted({*stay, *still}), content)
     lost = sum(veiled(user) in gone for user in data.users.keys)
     return Refreshed(made, len(numbered), len(kept), lost, len(whole.interactions), before)
 
@@ -107,7 +108,7 @@ def _kept(run: Path, name: str) -> dict[str, Any]:
     try:
         text = (run / name).read_text("utf-8")
         found = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
-        if isinstance(found, dict):
+        if isinstance(found, dict) and (found or name.endswith(".json")):
             return found
         raise ValueError("it holds something else")
     except (OSError, ValueError) as error:
@@ -137,22 +138,21 @@ def _seen(state: State) -> tuple[frozenset[str], list[tuple[int, Event]]]:
 def _place(run: Path, newest: Newest, content: str) -> Path:
     """The folder to be made: that of a refresh which was begun with the same and killed, else one that nothing is called so far.
     Of one that was begun with less, what is there is removed: refreshes made it, and nobody was served with it."""
-    plan = run / PLAN
-    if plan.is_file():
-        facts = _kept(run, PLAN)
-        base = run.with_name(str(facts["folder"]))
-        if facts["content"] == content:
-            return base
-        for end in ("", "-data", "-final"):
-            if f"{base.name}{end}" not in newest.made:
-                shutil.rmtree(base.with_name(f"{base.name}{end}"), ignore_errors=True)
+    begun, of = unfinished(run)
+    if begun and of == content:
+        for name in begun[3:]:  # half-written beside those
+            shutil.rmtree(run.with_name(name), ignore_errors=True)
+        return run.with_name(begun[0])
+    for name in begun:
+        if name not in newest.made:
+            shutil.rmtree(run.with_name(name), ignore_errors=True)
     mine = re.compile(re.escape(run.name) + r"-(\d+)(-data|-final)?")
     made = (*newest.made, newest.folder.name)
     number = 1 + max((int(found[1]) for name in made if (found := mine.fullmatch(name))), default=0)
     while any(run.with_name(f"{run.name}-{number}{end}").exists() for end in ("", "-data", "-final")):
         number += 1
     base = run.with_name(f"{run.name}-{number}")
-    write_whole(plan, json.dumps({"folder": base.name, "content": content}).encode())
+    write_whole(run / PLAN, json.dumps({"folder": base.name, "content": content}).encode())
     return base
 
 
@@ -181,15 +181,14 @@ def grown(
         pair = (event.user_id, items.rows_by_key.get(event.item_id, -1))
         if event.item_id in known and pair not in pairs:
             more.setdefault(pair, event)
-    added = list(more.items())
+    added = sorted(more.items(), key=lambda one: one[1].at)
 
     def column(name: str, values: Sequence[Any]) -> np.ndarray | None:
         before = getattr(old, name)
-        return (
-            None
-            if before is None
-            else np.concatenate([np.asarray(before)[stay], np.asarray(values, np.asarray(before).dtype)])
-        )
+        if before is None:
+            return None
+        kind = np.result_type(before, np.float64) if name == "time" and values else np.asarray(before).dtype
+        return np.concatenate([np.asarray(before, kind)[stay], np.asarray(values, kind)])
 
     best = float(np.nanmax(old.value)) if old.value is not None and len(old.value) else (min_rating or 1.0)
     last = int(np.max(old.position)) if old.position is not None and len(old.position) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -153,9 +154,47 @@ def test_one_that_was_killed_is_gone_on_with_and_another_must_wait(run: Path, st
 def test_a_damaged_run_is_one_message(run: Path, state: State, name: str, text: bytes) -> None:
     (run / name).write_bytes(text)
     before = sorted(run.parent.iterdir())
-    with pytest.raises(PenchantError, match=r"damaged|recipe|data"):
+    with pytest.raises(PenchantError, match=rf"{re.escape(name)} is damaged"):
         learned(run, state)
     assert sorted(run.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"folder": "../x", "content": ""}', "[]"])
+def test_a_damaged_plan_is_none(run: Path, state: State, text: str) -> None:
+    state.add([Event("x", "p0001", 1.7e9)])
+    (run / "refresh.json").write_text(text)
+    assert learned(run, state).name == "run-1"
+    assert not (run / "refresh.json").exists()
+
+
+def test_what_a_killed_refresh_left_is_told_and_removed(run: Path, state: State) -> None:
+    state.add([Event("secret", "p0001", 1.7e9)])
+    (run / "refresh.json").write_text(json.dumps({"folder": "run-1", "content": "other"}))
+    for name in ("run-1-data", ".run-1-data.abc"):
+        (run.parent / name).mkdir()
+    assert any("run-1-data, .run-1-data.abc" in text for text in remains(run, Newest.of(run), "secret", False))
+    assert learned(run, state).name == "run-1"
+    assert not (run.parent / ".run-1-data.abc").exists()
+    card = json.loads((run / "newer.json").read_text())
+    (run.parent / "run-0-data").mkdir()  # as a kill before it was removed leaves it
+    (run / "newer.json").write_text(json.dumps({**card, "made": [*card["made"], "run-0-data"]}))
+    state.add([Event("secret", "p0002", 1.7e9)])
+    learned(run, state)
+    assert not (run.parent / "run-0-data").exists()
+    assert "run-0-data" not in Newest.of(run).made
+
+
+def test_the_order_that_is_served_is_the_order_that_is_trained(run: Path, state: State) -> None:
+    wanted = ["p0004", "p0002", "p0009", "p0001", "p0007"]
+    service = Service(run, state)
+    service.add([Choice(user="x", item=key) for key in wanted[1:]], None)  # of one moment
+    service.add([Choice(user="x", item=wanted[0], at=1e9)], None)
+    assert chose(service.served, "x") == wanted
+    service.close()
+    data = folder.read(run.parent / f"{learned(run, state).name}-data")
+    choices = data.interactions
+    mine = [row for row in choices.order() if choices.user[row] == data.users.rows_by_key["x"]]
+    assert [data.items.keys[item] for item in choices.item[mine]] == wanted
 
 
 def test_killed_at_any_moment_the_run_is_served_and_the_next_one_learns_all(run: Path, state: State) -> None:

@@ -214,13 +214,16 @@ def test_a_history_is_in_the_order_of_time(server: Server) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"filters": {"price": {}}}, "filters.price: a value, a list of some, or {"),
+        ({"filters": {"price": {}}}, 'filters.price: a value, a list of some, or {"min": 5, "max": 20} with'),
         ({"filters": {"price": {"min": 9, "max": 2}}}, "min no more than max"),
         ({"filters": {"price": {"mx": 2}}}, "filters.price: a value"),
         ({"filters": {"price": "cheap"}}, "`price` is a column of numbers here, and 'cheap' is none"),
         ({"filters": {"categories": []}}, "filters.categories: a value"),
         ({"k": True}, "k: Input should be a valid integer"),
         ({"usr": "u"}, "usr is not known here"),
+        ({"body": 1}, "body is not known here"),
+        ({"query": 1, "path": 1}, "query is not known here"),
+        ({"filters": {"query": {}}}, "filters.query: a value"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said_once(server: Server, asked: dict[str, object], said: str) -> None:
@@ -236,6 +239,9 @@ def test_a_body_that_is_no_json_and_a_parameter_that_is_none_are_named(server: S
     assert "not JSON" in server.ask("POST", "/recommend", b"{").json["error"]["message"]
     found = server.ask("GET", "/items?category=Mugs")
     assert (found.status, "search" in found.json["error"]["message"]) == (422, True)
+    assert server.ask("POST", "/recommend?k=3", {"user": "u"}).status == 422
+    for path in ("/?utm_source=x", "/page.js?v=2", "/health?x=1", "/ready?x"):
+        assert server.ask("GET", path).status == 200, path
     price = server.ask("PUT", "/items/x", {"title": "x", "price": 12}).json["error"]["message"]
     assert price.startswith("price is not known here")
     assert "`numbers`" in price
@@ -363,6 +369,24 @@ def test_an_item_that_the_model_had_no_vectors_of_is_taken_in_beside(made: Path,
         assert server.get("/ready")["problems"] == []
 
 
+def test_a_column_is_of_texts_or_of_numbers_and_a_deleted_picture_is_gone(server: Server) -> None:
+    new = {"title": "A", "picture": picture()}
+    assert server.ask("PUT", "/items/c1", {**new, "numbers": {"kind": 1.5}}).status == 200
+    assert "column of numbers" in server.ask("PUT", "/items/c2", {**new, "fields": {"kind": "x"}}).body.decode()
+    assert server.ask("PUT", "/items/c2", {**new, "fields": {"tone": "x"}}).status == 200
+    assert "column of texts" in server.ask("PUT", "/items/c1", {**new, "numbers": {"tone": 1}}).body.decode()
+    assert (
+        "Give it once"
+        in server.ask("PUT", "/items/c1", {**new, "numbers": {"z": 1}, "fields": {"z": ""}}).body.decode()
+    )
+    assert server.ask("PUT", "/items/p0005", {"title": "Pictured", "picture": picture("red")}).status == 200
+    before = server.ask("GET", "/items/p0005/picture").body
+    server.ask("DELETE", "/items/p0005")
+    assert server.ask("PUT", "/items/p0005", {"title": "Pictured once"}).status == 200
+    assert server.get("/items/p0005")["picture"] == (server.ask("GET", "/items/p0005/picture").status == 200)
+    assert server.ask("GET", "/items/p0005/picture").body != before
+
+
 def test_there_is_an_end_to_columns(server: Server) -> None:
     statuses = set()
     for part in range(6):
@@ -449,7 +473,7 @@ def test_no_run_and_no_port_are_one_message(made: Path, tmp_path: Path, server: 
     assert not (tmp_path / "lists.parquet").exists()
 
 
-def test_a_typing_mistake_makes_nothing(made: Path, tmp_path: Path) -> None:
+def test_a_typing_mistake_makes_nothing(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, before = serving.copy(made, tmp_path), sorted(tmp_path.rglob("*"))
     for words in (
         ("keys", "add", tmp_path / "typo"),
@@ -464,7 +488,10 @@ def test_a_typing_mistake_makes_nothing(made: Path, tmp_path: Path) -> None:
         ("state", "restore", run, "--from", run / "report.json", "--state", tmp_path / "new.sqlite"),
         ("state", "restore", run, "--from", tmp_path / "none", "--state", tmp_path / "new.sqlite"),
         ("refresh", run, "--state", tmp_path / "none.sqlite"),
+        ("refresh", run),
     ):
+        if len(words) == 2 and words[0] == "refresh":
+            monkeypatch.setenv("PENCHANT_STATE", str(tmp_path / "typo.sqlite"))
         found = penchant(*words)
         assert (found.returncode, "Traceback" in found.stderr) == (2, False), (words, found)
         assert sorted(tmp_path.rglob("*")) == before, words

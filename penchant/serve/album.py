@@ -28,6 +28,7 @@ class Album:
         self.coming = True
         self._put: set[str] = set()
         self._versions: dict[str, int] = {}
+        self._opened = 0
         self._small: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
@@ -38,6 +39,7 @@ class Album:
         with self._lock:
             self.coming = False
             self._pictures = self._pictures if pictures is None else pictures
+            self._opened += 1
             self.version += 1
             self._small.clear()
             self._size = 0
@@ -45,15 +47,23 @@ class Album:
     def has(self, key: str) -> bool:
         if key in self._put:
             return True
-        row = self._pictures.items.rows_by_key.get(key, -1)
-        return row >= 0 and bool(self._pictures.where[row] >= 0)
+        pictures = self._pictures
+        row = pictures.items.rows_by_key.get(key, -1)
+        return row >= 0 and bool(pictures.where[row] >= 0)
+
+    def take(self, put: set[str]) -> None:
+        """Items whose pictures the state has, as another run begins."""
+        with self._lock:
+            self._put = put
+            self.version += 1
+            self._small.clear()
+            self._size = 0
 
     def put(self, key: str, there: bool) -> None:
-        """An item was put, with a picture or without; an old one stays where none was sent."""
+        """An item was put, with a picture that the state has, or without; or it was deleted."""
         with self._lock:
-            if there:
-                self._put.add(key)
-                self.version += 1
+            (self._put.add if there else self._put.discard)(key)
+            self.version += 1
             self._versions[key] = self._versions.get(key, 0) + 1
             for side in SIDES:
                 gone = self._small.pop((key, side), None)
@@ -63,16 +73,16 @@ class Album:
         """A JPEG of about `side` pixels; None where there is none, or none that can be opened. Raises StateError."""
         side = min(SIDES, key=lambda known: abs(known - side))
         with self._lock:
-            version = self._versions.get(key, 0)
+            version, pictures = (self._opened, self._versions.get(key, 0)), self._pictures
             found = self._small.get((key, side))
             if found is not None:
                 self._small.move_to_end((key, side))
                 return found
         raw = self._state.picture(key) if key in self._put else None
         if raw is None:
-            row = self._pictures.items.rows_by_key.get(key, -1)
+            row = pictures.items.rows_by_key.get(key, -1)
             try:
-                raw = self._pictures.read(row) if row >= 0 else None
+                raw = pictures.read(row) if row >= 0 else None
             except OSError as error:
                 log.warning("a picture can't be read: %s", error)
         if raw is None:
@@ -82,7 +92,7 @@ class Album:
         except BadPicture:
             return None
         with self._lock:
-            if version != self._versions.get(key, 0):  # another picture was put meanwhile
+            if version != (self._opened, self._versions.get(key, 0)):  # another picture was put meanwhile
                 return made
             self._size += len(made) - len(self._small.get((key, side), b""))
             self._small[key, side] = made

@@ -76,7 +76,7 @@ def make(
 
     def trusted(request: Request) -> bool:
         """Whether the caller has a key, or needs none for what is known of people."""
-        return not rules.people or request.scope.get("penchant.key") is not None
+        return bool(request.scope["penchant.trusted"])
 
     @app.post("/recommend", response_model=replies.Recommended, responses=fails(404))
     async def recommend(asked: wire.Asked, request: Request) -> Response:
@@ -216,6 +216,8 @@ def make(
 async def _only_known(request: Request) -> None:
     """A mistyped parameter is a mistake and not passed over."""
     known = {one.alias for one in request.scope["route"].dependant.query_params}
+    if not known and request.method == "GET":  # an address that somebody put a word behind
+        return
     for name in request.query_params:
         if name not in known:
             raise BadInput(f"{name[:60]!r} is no parameter of this route; it has: {', '.join(sorted(known)) or 'none'}")

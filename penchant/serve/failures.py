@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +30,7 @@ from penchant.errors import (
 
 __all__ = ["failure", "invalid", "refused", "told"]
 
+log = logging.getLogger("penchant.serve")
 STATUS: tuple[tuple[type[PenchantError], int, str], ...] = (
     (UnknownId, 404, "unknown_id"),
     (CannotServeColdItems, 409, "cannot_take_new_items"),
@@ -59,10 +60,15 @@ def failure(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
-async def told(_: Request, error: Exception) -> Response:
-    """Our own errors: each says what to do."""
+async def told(request: Request, error: Exception) -> Response:
+    """Our own errors: each says what to do. What is wrong with this machine names folders and databases: that is for those with a key."""
     for kind, status, code in STATUS:
         if isinstance(error, kind):
+            if status == 503 and not request.scope.get("penchant.trusted"):
+                log.warning("%s: %s", code, error)
+                return failure(
+                    503, code, "this can't be done now; the log says why, and so does this, asked with a key"
+                )
             return failure(status, code, str(error))
     return failure(500, "fault", "a fault of ours; the log tells more")
 
@@ -73,19 +79,20 @@ async def invalid(_: Request, error: Exception) -> Response:
     said = dict.fromkeys(
         map(_said, error.errors())
     )  # of a value that may be of several kinds, one for each: they say the same
-    text = json.dumps("; ".join(list(said)[:5]))[1:-1]
-    return failure(422, "bad_request", text)
+    text = "; ".join(list(said)[:5])
+    return failure(422, "bad_request", text.encode("utf-8", "backslashreplace").decode())
 
 
 def _said(one: Mapping[str, Any]) -> str:
     """One thing that is wrong, and what would be right."""
-    loc = [str(part)[:60] for part in one["loc"] if part not in ("body", "query", "path", "header")]
+    loc = [str(part)[:60] for part in one["loc"]]
+    loc = loc[1:] if loc[:1] in (["body"], ["query"], ["path"], ["header"]) else loc
     if one["type"] == "json_invalid":
         return "the body is not JSON that can be read"
     if not loc and one["loc"][:1] == ("body",) and one["type"] in ("model_attributes_type", "dict_type", "missing"):
         return "the body has to be a JSON object, sent with  content-type: application/json"
     for parent, right in KINDS.items():
-        if loc[0] == parent and len(loc) > 1:
+        if loc[:1] == [parent] and len(loc) > 1:
             return f"{parent}.{loc[1]}: {right}"
     where = ".".join(loc) or "the body"
     if one["type"] == "extra_forbidden":

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from penchant.report import write_whole
-from penchant.serve.newest import Newest
+from penchant.serve.newest import Newest, unfinished
 
 __all__ = ["remains"]
 
@@ -28,6 +28,11 @@ def remains(run: Path, newest: Newest, user: str, trained: bool) -> list[str]:
                     left.append(
                         f"{folder.name}/{name} could not be written ({type(error).__name__}): remove the rows by hand"
                     )
+    begun = [name for name in unfinished(run)[0] if (run.parent / name).exists()]
+    if begun:
+        left.append(
+            f"what a refresh that did not end has written ({', '.join(begun)}); the next one writes it anew, or remove it"
+        )
     data = [name for name in newest.made if name.endswith("-data")]
     if trained or data:
         again = f"penchant refresh {shlex.quote(str(run))}"

@@ -119,14 +119,6 @@ class Guard:
     def _refused(self, scope: Message) -> tuple[int, str, str] | None:
         """Status, code and message of a request that must not go on."""
         headers = dict(scope["headers"])
-        if b"%" in (raw := scope.get("raw_path") or b""):
-            found = parted(raw)
-            if found is None:
-                return 422, "bad_request", "the address is no UTF-8. Encode it so:  encodeURIComponent(ID)"
-            scope["path"] = found
-        path = str(scope["path"])
-        if not path.startswith("/"):
-            return 404, "no_route", "there is no such route; see /openapi.json"
         if self.rules.hosts is not None:
             name = _host(headers.get(b"host", b"").decode("latin-1"))
             if name not in self.rules.hosts:
@@ -136,6 +128,14 @@ class Guard:
         caller = key or (str(client[0]) if client else "")
         if self.rules.rate is not None and not self._may(caller):
             return 429, "too_many", f"more than {self.rules.rate:g} requests a second; wait a moment"
+        if b"%" in (raw := scope.get("raw_path") or b""):
+            found = parted(raw)
+            if found is None:
+                return 422, "bad_request", "the address is no UTF-8. Encode it so:  encodeURIComponent(ID)"
+            scope["path"] = found
+        path = str(scope["path"])
+        if not path.startswith("/"):
+            return 404, "no_route", "there is no such route; see /openapi.json"
         if self._needs_key(str(scope["method"]), path) and key is None:
             if headers.get(b"authorization"):
                 return 401, "bad_key", "this key is not known, or was revoked. See:  penchant keys list RUN"
@@ -145,6 +145,7 @@ class Guard:
                 "this needs a key:  Authorization: Bearer KEY. Make one:  penchant keys add RUN --name NAME",
             )
         scope["penchant.key"] = key
+        scope["penchant.trusted"] = not self.rules.people or key is not None
         return None
 
     def _needs_key(self, method: str, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 from collections.abc import Sequence
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from penchant.report import write_whole
 
-__all__ = ["NAME", "Newest"]
+__all__ = ["NAME", "PLAN", "Newest", "unfinished"]
 
 log = logging.getLogger("penchant.serve")
-NAME = "newer.json"
+NAME, PLAN = "newer.json", "refresh.json"
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,18 @@ class Newest:
         """content: of the data it was trained on."""
         facts = {"folder": folder, "folded": folded, "state": state, "made": list(made), "content": content}
         write_whole(run / NAME, json.dumps(facts).encode())
+
+
+def unfinished(run: Path) -> tuple[tuple[str, ...], str]:
+    """Folders of a refresh that was begun and is not done, with what was written on the way to them, the model's first; and the content
+    of the data that it was begun with. Nothing where none was, or where the plan of it is damaged."""
+    try:
+        facts = json.loads((run / PLAN).read_text("utf-8"))
+        name, content = str(facts["folder"]), str(facts["content"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return (), ""
+    if Path(name).name != name:
+        return (), ""
+    ends = tuple(f"{name}{end}" for end in ("", "-data", "-final"))
+    parts = [one.name for end in ends for one in run.parent.glob(f".{glob.escape(end)}.*")]
+    return (*ends, *parts), content

@@ -32,6 +32,7 @@ class People:
     def __init__(self, rec: Recommender, events: Iterable[Event], forgotten: frozenset[str]) -> None:
         self._rec = rec
         self._live: dict[str, list[Choice]] = {}
+        self._latest: dict[str, float] = {}
         self._gone: set[str] = set()
         self._known: dict[str, frozenset[str]] = {}  # of people with choices of late
         if forgotten:
@@ -44,15 +45,20 @@ class People:
         row = self._rec.items.rows_by_key.get(event.item_id, -1)
         key = self._rec.items.keys[row] if row >= 0 else event.item_id  # one text for all who chose it
         choice = Choice(key, event.at, True, event.review or "")
+        self.passed(event)
         insort(self._live.setdefault(event.user_id, []), choice, key=lambda one: one.at or 0.0)
+
+    def passed(self, event: Event) -> None:
+        """When she chose something, also of what the model was trained with."""
+        self._latest[event.user_id] = max(event.at, self.latest(event.user_id))
 
     def latest(self, user: str) -> float:
         """When she chose something last, of what the state knows; 0 if never."""
-        live = self._live.get(user)
-        return (live[-1].at or 0.0) if live else 0.0
+        return self._latest.get(user, 0.0)
 
     def forget(self, user: str) -> None:
         self._live.pop(user, None)
+        self._latest.pop(user, None)
         if user in self._rec.users.rows_by_key:
             self._gone.add(user)
 
@@ -106,7 +112,7 @@ class People:
         return list(found)
 
     def __len__(self) -> int:
-        new = sum(user not in self._rec.users.rows_by_key or user in self._gone for user in self._live)
+        new = sum(user not in self._rec.users.rows_by_key or user in self._gone for user in list(self._live))
         return len(self._rec.users) - len(self._gone) + new
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from penchant.errors import StateError
 from penchant.serve.keys import Keys
@@ -24,33 +25,44 @@ class Pulse:
         self._service, self._keys = service, keys
         self._stop = threading.Event()
         self.problem = ""
-        self._thread = threading.Thread(target=self._run, name="penchant-pulse", daemon=True)
+        # Two, because clearing files and encoding items take longer than a revoked key may hold.
+        works = (("penchant-pulse", self._look), ("penchant-tidy", self._tidy))
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=name, daemon=True) for name, work in works
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._stop.set()
 
-    def _run(self) -> None:
-        beats = 0
+    def _run(self, work: Callable[[int], None]) -> None:
+        beat = 0
         while not self._stop.wait(EVERY):
-            beats += 1
-            if beats % TIDY == 0:
-                give_back()
+            beat += 1
             try:
-                self._keys.read()
-                self._service.state.probe()
-                said = ""
-            except Exception as error:
-                said = str(error) if isinstance(error, StateError) else f"{type(error).__name__} in the database"
-            if said != self.problem:
-                log.warning("%s", said or "the database is back")
-            self.problem = said
-            try:
-                if not said:
-                    self._service.state.sweep()
-                    if self._service.served.goods.left and self._service.encoders.ready:
-                        self._service.catch_up()
-            except Exception as error:  # the pulse goes on: without it a revoked key would hold for ever
-                log.error("%s while catching up", type(error).__name__)
+                work(beat)
+            except Exception as error:  # it goes on: without it a revoked key would hold for ever
+                log.error("%s in %s", type(error).__name__, threading.current_thread().name)
+
+    def _look(self, _: int) -> None:
+        try:
+            self._keys.read()
+            self._service.state.probe()
+            said = ""
+        except Exception as error:
+            said = str(error) if isinstance(error, StateError) else f"{type(error).__name__} in the database"
+        if said != self.problem:
+            log.warning("%s", said or "the database is back")
+        self.problem = said
+
+    def _tidy(self, beat: int) -> None:
+        if beat % TIDY == 0:
+            give_back()
+        if self.problem:
+            return
+        self._service.state.sweep()
+        if self._service.unsure or (self._service.served.goods.left and self._service.encoders.ready):
+            self._service.catch_up()

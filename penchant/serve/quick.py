@@ -37,7 +37,7 @@ class Quick:
     private: bool
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/recommend" or scope["method"] != "POST" or not _is_json(scope):
+        if scope["type"] != "http" or scope["path"] != "/recommend" or scope["method"] != "POST" or not _plain(scope):
             await self.app(scope, receive, send)
             return
         message = await receive()
@@ -60,8 +60,11 @@ class Quick:
 class _NotHere(Exception): ...
 
 
-def _is_json(scope: Message) -> bool:
-    return any(name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"])
+def _plain(scope: Message) -> bool:
+    """JSON, without parameters."""
+    return not scope.get("query_string") and any(
+        name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"]
+    )
 
 
 def _again(message: Message, receive: Receive) -> Receive:

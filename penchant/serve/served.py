@@ -45,7 +45,12 @@ class Served:
     def load(folder: Path, state: State) -> Served:
         """The newest run of a folder with what the state has. Raises MissingFile where there is no run at all."""
         newest = Newest.of(folder)
-        opened, problem = open_run(newest.folder)
+        return Served.of(newest, open_run(newest.folder), state)
+
+    @staticmethod
+    def of(newest: Newest, run: tuple[Opened, str], state: State) -> Served:
+        """What `open_run` gave, with what the state has."""
+        opened, problem = run
         folded = newest.known(state.ident())
         # Who was forgotten before this run was trained is in it with what she chose afterwards, if at all.
         forgotten = frozenset(one for one, after in state.forgotten().items() if after > folded)
@@ -56,7 +61,9 @@ class Served:
             # What the model was trained with is not told twice; what a split held out from it still is hers. Of a state whose numbers
             # mean nothing to the run, nobody knows which events those were.
             old = number <= folded or newest.state not in ("", state.ident())
-            if not (old and people.was_trained(event.user_id, event.item_id)):
+            if old and people.was_trained(event.user_id, event.item_id):
+                people.passed(event)
+            else:
                 served.count(event.item_id)
                 people.add(event)
         if opened.drives is not None:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import logging
-import signal
 import socket
 import threading
 import tomllib
@@ -126,6 +125,7 @@ class Server:
         self.gauges = Gauges()
         self.pulse = Pulse(self.service, self.keys)
         self._store = store
+        self._counted: object = None  # people of the run whose choices were counted from its data
         self.lineage = Lineage(store)
         telling = Telling(self.service, self.lineage)
         asking = Asking(self.service)
@@ -177,8 +177,6 @@ class Server:
         gc.freeze()  # what is loaded stays: the collector need not walk through it again and again
         gc.set_threshold(20_000, 20, 50)
         gc.enable()
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends at them, then raises them again
-            signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run([listening])
 
     def _look(self) -> None:
@@ -190,20 +188,27 @@ class Server:
         from penchant.recipe import SplitSpec
         from penchant.typed import made
 
+        served = self.service.served
         try:
-            raw = tomllib.loads((self.service.served.folder / "recipe.lock.toml").read_text("utf-8"))
+            raw = tomllib.loads((served.folder / "recipe.lock.toml").read_text("utf-8"))
             data = open_data(
                 str(raw["data"]), self._store, raw.get("interactions", "interactions"), raw.get("min_rating")
             )
-            self.service.album.open(data.catalog.pictures)
+            self.service.settle(served.newest, lambda: self.service.album.open(data.catalog.pictures))
             parted = make_split(data, made("split", SplitSpec, raw.get("split", {})))
             seen = frozenset((parted.train.hash, parted.known(("train", "valid", "test")).hash))
-            self.lineage.data, self.lineage.train = data.name, seen
-            served = self.service.served
-            if (
-                served.problem and not served.rec.popularity.any()
-            ):  # nothing of the model can be read, not even what was chosen
-                served.add_counts(data.items.keys, np.bincount(parted.train.item, minlength=len(data.items)))
+            counts = np.bincount(parted.train.item, minlength=len(data.items))
+
+            def take() -> None:
+                self.lineage.data, self.lineage.train = data.name, seen
+                now = self.service.served
+                if now.problem and not now.rec.popularity.any() and self._counted is not now.people:
+                    now.add_counts(
+                        data.items.keys, counts
+                    )  # nothing of the model can be read, not even what was chosen
+                    self._counted = now.people
+
+            self.service.settle(served.newest, take)
         except (PenchantError, OSError, LookupError, ValueError) as error:
             self.service.album.open(None)
             log.warning("the data of the run can't be read, so items have no pictures: %s", error)

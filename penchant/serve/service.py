@@ -17,14 +17,17 @@ from penchant.serve.album import Album
 from penchant.serve.encoders import Closed, Encoders
 from penchant.serve.forgotten import remains
 from penchant.serve.nearby import Nearby
-from penchant.serve.served import Served
+from penchant.serve.newest import Newest
+from penchant.serve.served import Served, open_run
 from penchant.serve.state import Event, Kept, State, Vector
 from penchant.serve.uploads import clean
+from penchant.times import LATEST
 
 __all__ = ["Service", "row_of"]
 
 log = logging.getLogger("penchant.serve")
 PATIENCE = 10.0  # seconds that a write waits for others
+MOMENT = 0.001  # seconds between two choices of a person whose times are not given
 COLUMNS = 200  # of the catalogue: each new number of an item is a column of all
 
 
@@ -36,6 +39,7 @@ class Service:
         self.run, self.state = folder, state
         self._index_from = index_from
         self.renewed: Callable[[], object] = lambda: None
+        self.unsure = False  # whether the state may hold what is not in memory
         self._tried: set[str] = set()
         self._writing = threading.RLock()
         self.album = Album(state)
@@ -62,6 +66,7 @@ class Service:
         vectors = {} if trained else self._vectors(fields, picture if picture is not None else old)
         kept = Kept(key, fields, new.numbers, picture if picture is not None else old, vectors)
         with self._turn():
+            self._fits(new)
             if picture is None and self.state.picture(key) != old:
                 raise StateBusy("its picture was changed at the same moment; nothing was kept. Try again")
             changed = key in self.served.goods.put and not trained
@@ -73,12 +78,14 @@ class Service:
 
     def _fits(self, new: wire.New) -> None:
         """Raises BadInput where a column of the catalogue is of another type, or there would be too many."""
-        catalog = self.served.goods.base.catalog
-        for given, other, kind in ((new.fields, catalog.numbers, "numbers"), (new.numbers, catalog.fields, "texts")):
+        sieve = self.served.goods.sieve
+        for given, kind in ((new.fields, "numbers"), (new.numbers, "texts")):
             for name in given:
-                if name in other:
+                if sieve.kind(name) == kind:
                     raise BadInput(f"`{name}` is a column of {kind} here. Give it as one")
-        if self.served.goods.sieve.lacks([*new.fields, *new.numbers]) > COLUMNS:
+        if twice := new.fields.keys() & new.numbers.keys():
+            raise BadInput(f"`{min(twice)}` is given as a text and as a number. Give it once")
+        if sieve.lacks([*new.fields, *new.numbers]) > COLUMNS:
             raise BadInput(
                 f"the catalogue would have over {COLUMNS} columns. Use the names that it has; see  GET /about"
             )
@@ -110,6 +117,7 @@ class Service:
             if key in self.served.goods.gone or key not in self.served.goods.put:
                 row_of(self.served, key)
             self.state.delete(key)
+            self.album.put(key, False)
             self.served = self.served.with_goods(self.served.goods.without(key))
 
     def add(self, events: Sequence[wire.Choice], key: str | None) -> bool:
@@ -122,7 +130,7 @@ class Service:
             made = []
             for sent, one in zip(events, given, strict=True):
                 if sent.at is None:  # a clock that was set back makes no new choice an old one
-                    one = replace(one, at=max(now, latest[one.user_id]))
+                    one = replace(one, at=min(max(now, latest[one.user_id] + MOMENT), LATEST - MOMENT))
                 latest[one.user_id] = max(one.at, latest[one.user_id])
                 made.append(one)
             for e in events:
@@ -154,24 +162,39 @@ class Service:
 
     def reload(self) -> bool:
         """The newest run in place of this one, without a lost request; False where it is the same. Raises MissingFile, Leak."""
-        with self._turn():
-            served = Served.load(self.run, self.state)
-            if served.problem and not self.served.problem:
-                raise MissingFile(f"the newer run can't be used, and the old one goes on: {served.problem}")
-            old, new = self.encoders, self._encoders(served)
-            self.encoders = new
-            changed = served.newest != self.served.newest
-            self.served = served
-            self._tried.clear()
-            self._meet(served)
+        while True:
+            newest = Newest.of(self.run)
+            run = open_run(newest.folder)  # which takes the longest, while others write
+            with self._turn():
+                if Newest.of(self.run) != newest:  # a refresh has ended meanwhile
+                    continue
+                self.unsure = False
+                served = Served.of(newest, run, self.state)
+                if served.problem and not self.served.problem:
+                    raise MissingFile(f"the newer run can't be used, and the old one goes on: {served.problem}")
+                old, new = self.encoders, self._encoders(served)
+                self.encoders = new
+                changed = newest != self.served.newest
+                self.served = served
+                self._tried.clear()
+                self._meet(served)
+                break
         if old is not new:
             old.close()
         if changed or served.problem:
             self.renewed()
         return changed
 
+    def settle(self, newest: Newest, then: Callable[[], object]) -> None:
+        """Do what is still to be done of a run, unless another has been taken up meanwhile."""
+        with self._turn():
+            if self.served.newest == newest:
+                then()
+
     def catch_up(self) -> None:
         """Take in one item that this model had no vectors of, each once; for a thread beside."""
+        if self.unsure:
+            self.reload()
         goods = self.served.goods
         key = next((key for key in goods.left if key not in self._tried and key not in goods.gone), None)
         if key is None or self.why_not():
@@ -183,6 +206,8 @@ class Service:
             with self._turn():
                 if self.served.goods.put.get(key) is kept and key not in self.served.goods.gone:
                     self._keep(whole)
+                else:
+                    self._tried.discard(key)  # another model is served by now, or the item has other words
         except StateBusy:
             self._tried.discard(key)
         except PenchantError as error:
@@ -206,8 +231,7 @@ class Service:
 
     def _meet(self, served: Served) -> None:
         """What depends on which run is served."""
-        for key, kept in served.goods.put.items():
-            self.album.put(key, kept.has_picture)
+        self.album.take({key for key, kept in served.goods.put.items() if kept.has_picture})
         self._index()
 
     def _index(self) -> None:
@@ -222,6 +246,9 @@ class Service:
             raise StateBusy(f"others are writing for over {PATIENCE:g} s; nothing was kept. Try again")
         try:
             yield
+        except StateBusy:
+            self.unsure = True  # it may be on disk all the same: a server of PostgreSQL can vanish while it commits
+            raise
         finally:
             self._writing.release()
 

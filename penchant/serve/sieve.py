@@ -66,6 +66,11 @@ class Sieve:
             index.setdefault(part.casefold(), set()).add(row)
             self._spelt[field].setdefault(part.casefold(), part)
 
+    def kind(self, name: str) -> str:
+        """ "texts", "numbers", or "" for what no item has."""
+        with self._lock:
+            return "texts" if name in self._columns else "numbers" if name in self._numbers else ""
+
     def lacks(self, names: Iterable[str]) -> int:
         """How many columns there would be with these, and 0 where all of them are there already."""
         with self._lock:

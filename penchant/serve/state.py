@@ -175,12 +175,11 @@ class State:
 
     def sweep(self) -> bool:
         """Clear SQLite's files of who was forgotten, if that is still to be done; whether nothing is left to do."""
-        mark = self._note("unswept")
-        if mark is None:
-            return True
         try:
-            self._sweep(mark)
-        except StateBusy:
+            mark = self._note("unswept")
+            if mark is not None:
+                self._sweep(mark)
+        except StateError:
             return False
         return True
 
