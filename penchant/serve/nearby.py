@@ -105,8 +105,9 @@ class Nearby:
             many = min(self.index.size, int(many / wish.only.mean()))
         if many > self.index.size // 4:
             return None
-        rows = np.unique(np.concatenate([self.index.best(user, many), np.arange(self.index.size, len(factors.item))]))
-        rows = rows[~np.isin(rows, wish.banned)]
+        rows = np.sort(np.concatenate([self.index.best(user, many), np.arange(self.index.size, len(factors.item))]))
+        at = np.minimum(np.searchsorted(rows, wish.banned), len(rows) - 1)
+        rows = np.delete(rows, at[rows[at] == wish.banned])
         if wish.only is not None:
             rows = rows[wish.only[rows]]
         if len(rows) < wish.k:

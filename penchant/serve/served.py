@@ -51,7 +51,8 @@ class Served:
     def of(newest: Newest, run: tuple[Opened, str], state: State) -> Served:
         """What `open_run` gave, with what the state has."""
         opened, problem = run
-        folded = newest.known(state.ident())
+        ident = state.ident()
+        folded, unknown = newest.known(ident), newest.state not in ("", ident)
         # Who was forgotten before this run was trained is in it with what she chose afterwards, if at all.
         forgotten = frozenset(one for one, after in state.forgotten().items() if after > folded)
         goods = Goods.of(opened, list(state.items()), state.deleted())
@@ -60,8 +61,7 @@ class Served:
         for number, event in state.events():
             # What the model was trained with is not told twice; what a split held out from it still is hers. Of a state whose numbers
             # mean nothing to the run, nobody knows which events those were.
-            old = number <= folded or newest.state not in ("", state.ident())
-            if old and people.was_trained(event.user_id, event.item_id):
+            if (unknown or number <= folded) and people.was_trained(event.user_id, event.item_id):
                 people.passed(event)
             else:
                 served.count(event.item_id)
