@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import serving
+import sqlalchemy as sql
 
 from penchant import folder, runs
 from penchant.errors import BadSetting, PenchantError
@@ -195,6 +196,18 @@ def test_the_order_that_is_served_is_the_order_that_is_trained(run: Path, state:
     choices = data.interactions
     mine = [row for row in choices.order() if choices.user[row] == data.users.rows_by_key["x"]]
     assert [data.items.keys[item] for item in choices.item[mine]] == wanted
+
+
+def test_what_is_read_of_the_state_does_not_grow_with_every_choice(run: Path, state: State) -> None:
+    learned(run, state)
+    counts = []
+    for size in (10, 2_000):
+        state.add([Event(f"u{n}", "p0001", 1.7e9 + n) for n in range(size)])
+        asked: list[str] = []
+        sql.event.listen(state._engine, "before_cursor_execute", lambda *given, asked=asked: asked.append(given[2]))
+        Served.load(run, state)
+        counts.append(len(asked))
+    assert counts[1] <= counts[0] + 2, counts
 
 
 def test_killed_at_any_moment_the_run_is_served_and_the_next_one_learns_all(run: Path, state: State) -> None:
