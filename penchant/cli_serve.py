@@ -6,7 +6,7 @@ import gc
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,13 +85,21 @@ def serve(
     store: StorePath = None,
 ) -> None:
     """Serve a run: recommendations, reasons, new items and choices over HTTP, and a page to look at."""
-    gc.disable()  # what is loaded now stays, so nothing is looked for in it; `Server.run` enables it
+    gc.disable()  # what is loaded now stays, so nothing is looked for in it until `Server.run` enables it
+    try:
+        known = tuple(allow_host or ())
+        start(run, _settings(host, port, known, people_need_key, reads_need_key, rate, index_from), state, store)
+    finally:
+        gc.enable()
+
+
+def _settings(*given: Any) -> Settings:
+    """Raises MissingExtra."""
     try:
         from penchant.serve.server import Settings
     except ImportError as error:
         raise MissingExtra(f"The service ({error.name})", "serve") from None
-    known = tuple(allow_host or ())
-    start(run, Settings(host, port, known, people_need_key, reads_need_key, rate, index_from), state, store)
+    return Settings(*given)
 
 
 def start(

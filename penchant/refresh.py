@@ -140,8 +140,9 @@ def _place(run: Path, newest: Newest, content: str) -> Path:
     Of one that was begun with less, what is there is removed: refreshes made it, and nobody was served with it."""
     begun, of = unfinished(run)
     if begun and of == content:
-        for name in begun[3:]:  # half-written beside those
-            shutil.rmtree(run.with_name(name), ignore_errors=True)
+        for name in begun:
+            if name.startswith("."):  # half-written
+                shutil.rmtree(run.with_name(name), ignore_errors=True)
         return run.with_name(begun[0])
     for name in begun:
         if name not in newest.made:

@@ -27,19 +27,16 @@ class Album:
         self._pictures = Pictures.none(Ids("item", ()))
         self.coming = True
         self._put: set[str] = set()
-        self._versions: dict[str, int] = {}
-        self._opened = 0
         self._small: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
-        self.version = 0  # grows whenever an item may have got a picture
+        self.version = 0  # grows whenever an item may have got a picture, or another one
 
     def open(self, pictures: Pictures | None) -> None:
         """Take those of the data that the run was made from; None where they can't be had."""
         with self._lock:
             self.coming = False
             self._pictures = self._pictures if pictures is None else pictures
-            self._opened += 1
             self.version += 1
             self._small.clear()
             self._size = 0
@@ -64,7 +61,6 @@ class Album:
         with self._lock:
             (self._put.add if there else self._put.discard)(key)
             self.version += 1
-            self._versions[key] = self._versions.get(key, 0) + 1
             for side in SIDES:
                 gone = self._small.pop((key, side), None)
                 self._size -= len(gone or b"")
@@ -73,7 +69,7 @@ class Album:
         """A JPEG of about `side` pixels; None where there is none, or none that can be opened. Raises StateError."""
         side = min(SIDES, key=lambda known: abs(known - side))
         with self._lock:
-            version, pictures = (self._opened, self._versions.get(key, 0)), self._pictures
+            version, pictures = self.version, self._pictures
             found = self._small.get((key, side))
             if found is not None:
                 self._small.move_to_end((key, side))
@@ -92,7 +88,7 @@ class Album:
         except BadPicture:
             return None
         with self._lock:
-            if version != (self._opened, self._versions.get(key, 0)):  # another picture was put meanwhile
+            if version != self.version:  # another picture may have been put meanwhile
                 return made
             self._size += len(made) - len(self._small.get((key, side), b""))
             self._small[key, side] = made

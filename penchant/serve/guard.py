@@ -189,9 +189,10 @@ class _Body:
     async def read(self, length: int | None) -> None:
         if length is not None and length > self._limit:
             raise _TooLarge
-        if not getattr(
-            getattr(self._receive, "__self__", None), "more_body", True
-        ):  # uvicorn has all of it: no clock is needed
+        cycle = getattr(
+            self._receive, "__self__", None
+        )  # uvicorn's, which says whether it has all of it: no clock is needed then
+        if not getattr(cycle, "more_body", True):
             self._message = await self._receive()
             if len(self._message.get("body", b"")) > self._limit:
                 raise _TooLarge

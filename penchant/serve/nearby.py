@@ -26,11 +26,10 @@ FEW = 0.3  # a filter that lets fewer items through than this share is answered 
 @dataclass(frozen=True, eq=False)
 class Progressive:
     """faiss: 4-bit product quantisation with a table look-up in registers, PQ{d}x4fs, over (item, bias); inner product. In two
-    halves, each read by a thread of its own, because one reads no faster than memory gives. parts: they, which `index` refers to."""
+    halves, each read by a thread of its own, because one reads no faster than memory gives."""
 
     index: Any
     size: int
-    parts: tuple[Any, ...] = ()
 
     @staticmethod
     def of(items: np.ndarray, bias: np.ndarray, seed: int = 0) -> Progressive:
@@ -42,12 +41,12 @@ class Progressive:
         trained = faiss.index_factory(wide.shape[1], f"PQ{wide.shape[1]}x4fs", faiss.METRIC_INNER_PRODUCT)
         sample = np.random.default_rng(seed).permutation(len(wide))[:65_536]
         trained.train(wide[sample])
-        parts = tuple(faiss.clone_index(trained) for _ in range(HALVES))
-        index = faiss.IndexShards(wide.shape[1], True, True)  # type: ignore[call-arg]  # in threads; rows count on from one to the next
-        for part, rows in zip(parts, np.array_split(wide, HALVES), strict=True):
+        index = faiss.IndexShards(wide.shape[1], True)  # in threads; rows count on from one to the next
+        for rows in np.array_split(wide, HALVES):
+            part = faiss.clone_index(trained)
             part.add(rows)
             index.add_shard(part)
-        return Progressive(index, len(wide), parts)
+        return Progressive(index, len(wide))
 
     def best(self, user: np.ndarray, many: int) -> np.ndarray:
         """Rows, the likeliest. user: (d,)"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,7 +28,7 @@ class Choice:
 class People:
     """Choices by person. A forgotten person of training is somebody new; what she chooses after that is hers again."""
 
-    def __init__(self, rec: Recommender, events: Iterable[Event], forgotten: frozenset[str]) -> None:
+    def __init__(self, rec: Recommender, forgotten: frozenset[str]) -> None:
         self._rec = rec
         self._live: dict[str, list[Choice]] = {}
         self._latest: dict[str, float] = {}
@@ -37,8 +36,6 @@ class People:
         self._known: dict[str, frozenset[str]] = {}  # of people with choices of late
         if forgotten:
             self._gone = {key for key in rec.users.keys if veiled(key) in forgotten}
-        for event in events:
-            self.add(event)
 
     def add(self, event: Event) -> None:
         """A choice that the state has kept, in its place by time; of one moment, as they came."""

@@ -27,7 +27,7 @@ def is_new(connection: Connection, key: str, rows: list[dict[str, Any]]) -> bool
     now = time.time()
     old = sql.select(seen.c.digest).where(seen.c.at < now - REMEMBERED).order_by(seen.c.at).limit(PRUNED)
     connection.execute(sql.delete(seen).where(seen.c.digest.in_(old)))
-    if came(connection, key, rows):
+    if _came(connection, digest, content):
         return False
     connection.execute(sql.insert(seen).values(digest=digest, content=content, at=now))
     return True
@@ -35,7 +35,10 @@ def is_new(connection: Connection, key: str, rows: list[dict[str, Any]]) -> bool
 
 def came(connection: Connection, key: str, rows: list[dict[str, Any]]) -> bool:
     """Whether this key came before with these rows. KeyReused if it came with other rows."""
-    digest, content = _marks(key, rows)
+    return _came(connection, *_marks(key, rows))
+
+
+def _came(connection: Connection, digest: str, content: str) -> bool:
     before = connection.execute(sql.select(seen.c.content).where(seen.c.digest == digest)).scalar()
     if before is not None and before != content:
         raise KeyReused("this idempotency key came before with other events. Give every batch its own key")

@@ -56,7 +56,7 @@ class Served:
         # Who was forgotten before this run was trained is in it with what she chose afterwards, if at all.
         forgotten = frozenset(one for one, after in state.forgotten().items() if after > folded)
         goods = Goods.of(opened, list(state.items()), state.deleted())
-        people = People(opened.recommender, (), forgotten)
+        people = People(opened.recommender, forgotten)
         served = Served(newest, goods, people, _counts(goods.rec), {}, problem)
         for number, event in state.events():
             # What the model was trained with is not told twice; what a split held out from it still is hers. Of a state whose numbers

@@ -202,10 +202,9 @@ class Server:
             def take() -> None:
                 self.lineage.data, self.lineage.train = data.name, seen
                 now = self.service.served
+                # Nothing of the model can be read, not even what was chosen.
                 if now.problem and not now.rec.popularity.any() and self._counted is not now.people:
-                    now.add_counts(
-                        data.items.keys, counts
-                    )  # nothing of the model can be read, not even what was chosen
+                    now.add_counts(data.items.keys, counts)
                     self._counted = now.people
 
             self.service.settle(served.newest, take)

@@ -66,7 +66,7 @@ class Service:
         vectors = {} if trained else self._vectors(fields, picture if picture is not None else old)
         kept = Kept(key, fields, new.numbers, picture if picture is not None else old, vectors)
         with self._turn():
-            self._fits(new)
+            self._fits(new)  # again: others may have put columns while this one was encoded
             if picture is None and self.state.picture(key) != old:
                 raise StateBusy("its picture was changed at the same moment; nothing was kept. Try again")
             changed = key in self.served.goods.put and not trained
