@@ -167,7 +167,7 @@ def test_a_damaged_or_newer_report_is_refused_by_name(tmp_path):
 
 def test_nothing_half_written_is_left_where_writing_fails(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(BadInput, match="--out"):
+    with pytest.raises(BadInput, match="Give another place to write to"):
         a_report().write(tmp_path / "file")
     (tmp_path / "run" / "report.json").mkdir(parents=True)
     with pytest.raises(BadInput, match="cannot write"):
