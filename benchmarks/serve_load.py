@@ -172,7 +172,8 @@ async def _generate(port: int, rate: float, seconds: float, people: int, seed: i
         if wait > 0:
             await asyncio.sleep(wait)
         tasks.append(asyncio.create_task(one(n)))
-    await asyncio.gather(*tasks)
+    for task in tasks:  # gathering thousands at once would keep the last replies waiting here
+        await task
     return latency, wrong
 
 

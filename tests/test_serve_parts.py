@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +24,8 @@ from penchant.model import Recommender
 from penchant.refresh import grown
 from penchant.scorers import Factors, ItemToItem
 from penchant.serve import lists
+from penchant.serve.gather import ALONE, Gather
+from penchant.serve.listing import Listing
 from penchant.serve.lists import Wish
 from penchant.serve.nearby import Nearby
 from penchant.serve.records import Event, Kept, veiled
@@ -192,6 +197,42 @@ def test_the_index_finds_what_an_exact_pass_finds() -> None:
     only = np.zeros(60_000, bool)
     only[:100] = True
     assert nearby.best(rec, rec.ask(["u0"]), Wish(20, NONE, only)) is None  # so few are looked at one by one
+
+
+def test_the_index_is_asked_only_for_what_it_can_answer() -> None:
+    pytest.importorskip("faiss", reason="FAISS IS NOT INSTALLED: THE INDEX IS NOT TESTED (pip install 'penchant[ann]')")
+    nearby = Nearby.of(factors(2, 20_000, 16), 10_000)
+    assert nearby is not None
+    half, few = np.zeros(20_000, bool), np.zeros(20_000, bool)
+    half[::2], few[:5_000] = True, True
+    plain = nearby.reach(Wish(20, NONE))
+    assert 20 <= plain < 5_000
+    assert nearby.reach(Wish(20, NONE, half)) == 2 * plain  # as many are left when half is taken away
+    assert nearby.reach(Wish(20, np.arange(100))) == plain + 200
+    for wish in (Wish(20, NONE, few), Wish(1_000, NONE), Wish(20, NONE, diversity=0.5), Wish(20, NONE, per_category=1)):
+        assert nearby.reach(wish) == 0
+
+
+def test_who_asks_alone_is_answered_at_once_and_nobody_is_kept_waiting_by_others() -> None:
+    """The loop itself answers one quick request; several, or a long one, are answered beside, each with its own."""
+    answered_in: list[int] = []
+
+    def many(jobs: Any) -> list[Listing]:
+        answered_in.append(threading.get_ident())
+        return [Listing(None, "bpr", True, f"list of {job}", [], []) for job in jobs]
+
+    async def ask(*costs: int) -> list[Listing]:
+        gather: Any = Gather(many, int)  # a job is what it costs
+        try:
+            return await asyncio.gather(*(gather.ask(cost) for cost in costs))
+        finally:
+            gather.close()
+
+    here = threading.get_ident()
+    for costs, at_once in (((ALONE,), True), ((ALONE, 1), False), ((ALONE + 1,), False), ((1, 2, 3), True)):
+        answered_in.clear()
+        assert [found.note for found in asyncio.run(ask(*costs))] == [f"list of {cost}" for cost in costs]
+        assert all((who == here) is at_once for who in answered_in), costs
 
 
 def test_an_item_that_came_after_the_index_is_found() -> None:

@@ -15,12 +15,15 @@ __all__ = ["Gather", "cost"]
 
 MOST = 32  # in one pass: what a request may wait for
 SMALL = 2_000_000  # numbers read by a pass that is no longer than handing it to a thread and back
+ALONE = 10_000_000  # and by one that nobody waits beside: a few milliseconds, a quarter of which a thread would take to wake up
+PACKED = 8  # numbers of the model that an index keeps in the place of one
+SLOW = 10 * ALONE
 
 Answers = Callable[[Sequence[Job]], list[Listing | PenchantError]]
 
 
 class Gather:
-    """Belongs to one event loop. Small catalogues are answered in it at once, larger ones in one thread beside."""
+    """Belongs to one event loop. What is read quickly is answered in it at once, the rest in one thread beside."""
 
     def __init__(self, many: Answers, cost: Callable[[Job], int]) -> None:
         self._many, self._cost = many, cost
@@ -42,7 +45,7 @@ class Gather:
             return
         part, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         jobs = [job for job, _ in part]
-        if max(map(self._cost, jobs)) <= SMALL:
+        if max(map(self._cost, jobs)) <= (SMALL if len(jobs) > 1 else ALONE):
             self._answer(part, _tried(self._many, jobs))
             if self._waiting:
                 asyncio.get_running_loop().call_soon(self._next)
@@ -82,13 +85,14 @@ def _tried(many: Answers, jobs: Sequence[Job]) -> list[Listing | Exception]:
 
 def cost(job: Job) -> int:
     """Numbers that a pass reads, about."""
-    if job.wish.diversity or job.wish.per_category is not None:
-        return 10 * SMALL
+    served, wish = job.served, job.wish
+    if wish.diversity or wish.per_category is not None:
+        return SLOW
     if job.plain:
-        return len(job.served.rec.items)
-    return len(job.served.rec.items) * _width(job)
-
-
-def _width(job: Job) -> int:
-    factors = factors_of(job.served.rec)
-    return factors.item.shape[1] if factors is not None else 10_000  # of other kinds nobody knows: beside
+        return len(served.rec.items)
+    factors = factors_of(served.rec)
+    if factors is None:
+        return SLOW  # nobody knows
+    read = factors.item.size
+    near = served.nearby is not None and wish.only is None and served.nearby.reach(wish)
+    return read // PACKED if near else read

@@ -90,20 +90,21 @@ class Nearby:
         factors, last = factors_of(rec), self.index.size - 1
         return factors is not None and len(factors.item) > last and np.array_equal(factors.item[last], self.item[last])
 
+    def reach(self, wish: Wish) -> int:
+        """How many items are looked at exactly; 0 where all must be."""
+        share = 1.0 if wish.only is None else float(wish.only.mean())
+        if wish.diversity or wish.per_category is not None or share < FEW:
+            return 0
+        many = int((max(LEAST, DEEP * wish.k) + 2 * len(wish.banned)) / share)
+        return many if many <= self.index.size // 4 else 0
+
     def best(self, rec: Recommender, queries: Queries, wish: Wish) -> tuple[np.ndarray, np.ndarray] | None:
         """As `lists.picked`, with its scores; None where it must be answered exactly: a list that is to be diverse or capped, or a
         filter that lets few through."""
-        factors = factors_of(rec)
-        if factors is None or wish.diversity or wish.per_category is not None:
-            return None
-        if wish.only is not None and wish.only.mean() < FEW:
+        factors, many = factors_of(rec), self.reach(wish)
+        if factors is None or not many:
             return None
         user = factors.vectors(queries)[0]
-        many = min(self.index.size, max(LEAST, DEEP * wish.k) + 2 * len(wish.banned))
-        if wish.only is not None:
-            many = min(self.index.size, int(many / wish.only.mean()))
-        if many > self.index.size // 4:
-            return None
         rows = np.sort(np.concatenate([self.index.best(user, many), np.arange(self.index.size, len(factors.item))]))
         at = np.minimum(np.searchsorted(rows, wish.banned), len(rows) - 1)
         rows = np.delete(rows, at[rows[at] == wish.banned])
