@@ -18,6 +18,15 @@ settings.register_profile("penchant", deadline=None, derandomize=True, max_examp
 settings.load_profile("penchant")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="all repetitions: thirty kills, ten thousand requests")
+
+
+@pytest.fixture(scope="session")
+def slow(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--slow"))
+
+
 @pytest.fixture(scope="session")
 def world() -> World:
     """The checkerboard that most tests share; nothing may write to it."""

@@ -25,6 +25,7 @@ sys.exit(bool(bad))
 """
 
 
+@pytest.mark.long
 def test_every_benchmark_finds_what_it_imports() -> None:
     names = sorted(path.stem for path in FOLDER.glob("*.py"))
     assert len(names) > 15
@@ -43,6 +44,7 @@ def test_cold_items_are_known_by_their_words_where_there_are_no_pictures(monkeyp
         assert content(data).keys() == known_by
 
 
+@pytest.mark.long
 def test_cold_items_of_data_that_is_not_there_end_in_one_line() -> None:
     ended = subprocess.run(
         [sys.executable, "cold_items.py", "nowhere", "--draws", "0"],

@@ -123,6 +123,7 @@ def fitted(model: Model, train: Interactions | None = None, **given: Features) -
     return model.fit(train or world.train, world.valid, SHORT, **(given if isinstance(model, Lmmrec) else {}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backbone", [LIGHT, Gccf(dim=8, layers=2), AutoCf(dim=8, layers=2, seeds=5)])
 def test_a_weight_of_nothing_is_the_backbone(backbone: Model) -> None:
     queries = checkerboard().split.queries("valid", ("train",))

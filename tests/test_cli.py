@@ -30,6 +30,9 @@ from penchant import folder, runs, shop
 from penchant.catalog import Catalog
 from penchant.data import Dataset, Ids
 
+# In one process, which makes once what they share, and part of ./test; scripts/check has to be quick.
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("cli")]
+
 COMMAND = [sys.executable, "-c", "from penchant.cli import main; main()"]
 COMMANDS = ("demo", "run", "compare", "recommend", "similar", "why", "faithful", "encode", "show", "doctor", "data")
 
@@ -486,7 +489,6 @@ def test_features_of_a_wrong_length_are_refused(ask: Ask, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.long
 def test_pictures_that_cannot_be_read_are_gaps_and_counted(ask: Ask, tmp_path: Path) -> None:
     """Cut short, no picture at all, and 20,000 pixels wide: none stops the encoding of the others."""
     keys = ["good", "cut", "text", "huge"]
@@ -565,7 +567,6 @@ def test_different_protocols_stand_in_no_table(ask: Ask, made: Path, tmp_path: P
     is_a_mistake(ask("compare", made / "bpr", tmp_path / "other"), "DifferentProtocols", "mask")
 
 
-@pytest.mark.long
 def test_mistakes_end_a_real_process_with_code_2(made: Path) -> None:
     answer = process("recommend", made / "bpr", "--user", "s0003")
     is_a_mistake(answer, "no user 's0003'")
@@ -624,7 +625,6 @@ def test_hostile_words_are_not_raw_in_the_page(made: Path) -> None:
 # a process of its own
 
 
-@pytest.mark.long
 def test_a_reader_who_leaves_early_sees_no_traceback(made: Path) -> None:
     for words in (
         "recommend {} --user nobody-yet -k 40",
@@ -641,7 +641,6 @@ def test_a_reader_who_leaves_early_sees_no_traceback(made: Path) -> None:
         assert said == "", said
 
 
-@pytest.mark.long
 def test_an_interrupt_says_how_to_go_on(data: Path, made: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "r.toml", recipe(data, training={"epochs": 100_000, "batch_size": 32, "patience": 99_999}))
     running = subprocess.Popen(
@@ -684,7 +683,6 @@ def without_extras(bare: Path, code: str, *words: object) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.long
 def test_without_the_extras_the_missing_one_is_named(bare: Path, data: Path, tmp_path: Path) -> None:
     code = "from penchant.cli import main; main()"
     kept = ("--store", tmp_path / "kept")
@@ -699,7 +697,6 @@ def test_without_the_extras_the_missing_one_is_named(bare: Path, data: Path, tmp
     assert without_extras(bare, code, "encode", data, "--image", *kept).code == 0  # what needs no extra works
 
 
-@pytest.mark.long
 def test_without_the_extras_doctor_says_what_to_type(bare: Path) -> None:
     answer = without_extras(bare, "from penchant.cli import main; main()", "doctor", "--json")
     assert answer.code == 0, answer.err
@@ -707,7 +704,6 @@ def test_without_the_extras_doctor_says_what_to_type(bare: Path) -> None:
     assert "missing" in answer.json["extra [hf]"]
 
 
-@pytest.mark.long
 def test_without_the_extras_the_whole_package_is_imported(bare: Path) -> None:
     code = (
         "import penchant as pc; [getattr(pc, name) for name in pc.__all__]; import penchant.encode.text; print('fine')"

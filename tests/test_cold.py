@@ -57,6 +57,9 @@ from penchant.thin import Thin
 from penchant.towers import Towers
 from penchant.training import Training
 
+# In one process, which makes once what they share, and part of ./test; scripts/check has to be quick.
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("cold")]
+
 QUICK = Training(epochs=30, batch_size=256, learning_rate=0.01)
 OLD, COME = 40, 6
 MODELS: dict[str, Model] = {

@@ -410,6 +410,7 @@ def test_autocf_loss_and_gradient_are_those_of_the_twin(small: Interactions, add
     agree(net, own)
 
 
+@pytest.mark.long
 def test_drawn_rows_stand_for_all_in_a_sum_of_exponentials() -> None:
     """exp of the drawn value is right on the mean; the own row counts once, exactly, whether it was drawn or not."""
     torch.manual_seed(0)

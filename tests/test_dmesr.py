@@ -306,6 +306,7 @@ def found(weight: float, frozen: bool) -> float:
     return float(torch.cat(right).float().mean())
 
 
+@pytest.mark.long
 def test_words_find_their_picture_where_they_are_aligned_and_not_else() -> None:
     """(c) of the checks: by chance it is 1 of 60."""
     assert found(0.5, frozen=False) > 10 / 60
@@ -338,6 +339,7 @@ def fitted(name: str) -> tuple[World, models.Dmesr, object]:
     return world, model, model.fit(world.train, world.valid, LEARN, **inputs(world))
 
 
+@pytest.mark.long
 @WITH
 def test_every_backbone_learns_its_world_and_is_saved(name: str, tmp_path: Path) -> None:
     world, _, rec = fitted(name)
@@ -356,6 +358,7 @@ def test_every_backbone_learns_its_world_and_is_saved(name: str, tmp_path: Path)
     assert np.array_equal(*(r.score(r.known) for r in grown))
 
 
+@pytest.mark.long
 @WITH
 def test_the_folded_model_scores_as_the_unfolded_one(name: str) -> None:
     """(a) of the checks: the scorer is the backbone's, with one static table."""

@@ -315,6 +315,7 @@ def recall(rec: Recommender, scorer: Nearest | None = None) -> float:
     return evaluate(rec if scorer is None else replace(rec, scorer=scorer), minority(), task).mean["recall@10"]
 
 
+@pytest.mark.long
 def test_two_vectors_find_the_lesser_interest_that_one_loses_and_their_mean_does_not() -> None:
     one, two = two_sided(1), two_sided(2)
     own = two.scorer
@@ -325,6 +326,7 @@ def test_two_vectors_find_the_lesser_interest_that_one_loses_and_their_mean_does
     assert recall(two, mean) < 0.7
 
 
+@pytest.mark.long
 def test_each_of_two_interests_has_a_vector() -> None:
     """No dead vectors: the items of a user are nearest to one or the other."""
     split = minority()

@@ -38,6 +38,7 @@ RATING = {"mllm_msr", "mllm_srec", "rerank"}
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in {"__init__", *RATING})
 WITHOUT_PAPER = {"popular"}
 NOT_PERSONAL = {"popular"}
+QUICK = {"popular", "item_knn", "ease", "ease+inputs", "lightgcn", "bpr", "weave"}
 DRAWS = {"weave"}  # has no epochs, and chance all the same
 
 # Small values for settings by their name, and what single models need besides.
@@ -142,8 +143,14 @@ def label(case: Case) -> str:
     return f"{case.name}+inputs" if case.full else case.name
 
 
-every = pytest.mark.parametrize("case", CASES, ids=label)
-with_features = pytest.mark.parametrize("case", WITH_FEATURES, ids=label)
+def together(case: Case) -> object:
+    """All tests of a case in one process, which fits it once; those of a few quick ones are part of scripts/check."""
+    marks = [pytest.mark.xdist_group(label(case))]
+    return pytest.param(case, id=label(case), marks=marks if label(case) in QUICK else [*marks, pytest.mark.long])
+
+
+every = pytest.mark.parametrize("case", [together(c) for c in CASES])
+with_features = pytest.mark.parametrize("case", [together(c) for c in WITH_FEATURES])
 
 
 @cache
@@ -250,6 +257,7 @@ def test_the_settings_of_a_backbone_are_looked_at_as_well() -> None:
         models.Sgl(temperature=0).fit(shared().train, None, SHORT)
 
 
+@pytest.mark.long
 def test_weave_knows_at_once_what_can_be_no_backbone_of_it() -> None:
     for case in CASES:
         factors = isinstance(case.fit(shared(), replace(SHORT, epochs=1), valid=False).scorer, Factors)
@@ -264,6 +272,7 @@ def test_weave_knows_at_once_what_can_be_no_backbone_of_it() -> None:
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @every
 def test_learns_its_world(case: Case) -> None:
     """Held-out items of the own group on the first places: all three unseen ones of 34 that compete."""
@@ -302,6 +311,7 @@ def test_the_loss_falls(case: Case) -> None:
 # --- the same again ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @every
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others(case: Case) -> None:
     torch.rand(3), np.random.random()  # noqa: NPY002 (the state of the global generators must not matter)
@@ -326,6 +336,7 @@ def test_fit_leaves_the_global_generators_and_its_arguments_alone(case: Case) ->
     assert all(np.array_equal(inputs[name].values, v) for name, v in values.items())  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 @every
 def test_a_second_fit_forgets_the_first(case: Case) -> None:
     model, other = case.model, checkerboard(users=45, items=36, groups=3, seed=5)
@@ -353,6 +364,7 @@ def test_the_order_of_interactions_only_matters_as_an_order_of_batches(case: Cas
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @every
 def test_a_batch_scores_as_its_queries_one_by_one(case: Case) -> None:
     rec = fitted(case)
@@ -509,6 +521,7 @@ def test_a_misspelt_user_or_item_is_answered_with_the_near_one(case: Case) -> No
             ask()
 
 
+@pytest.mark.long
 @with_features
 def test_features_are_aligned_by_id_and_not_by_row(case: Case) -> None:
     world = shared()
@@ -531,6 +544,7 @@ def test_features_of_another_catalogue_are_refused(case: Case) -> None:
                 case.fit(shared(), SHORT, **{name: replace(value, ids=ids)})
 
 
+@pytest.mark.long
 @with_features
 def test_features_written_from_other_interactions_are_a_leak(case: Case) -> None:
     """Those that saw valid or test are refused; those that saw exactly train are as good as any."""
@@ -547,6 +561,7 @@ def test_features_written_from_other_interactions_are_a_leak(case: Case) -> None
         assert np.array_equal(rec.score(rec.known), quick(case))
 
 
+@pytest.mark.long
 @with_features
 def test_features_matter(case: Case) -> None:
     """The vectors of other items in their place give other scores."""

@@ -184,6 +184,7 @@ BACKBONE = LightGcn(dim=8, layers=2)
 QUICK = Training(epochs=30, batch_size=64, learning_rate=0.03, validate_every=5, patience=8, device="cpu")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kept", [None, 20])
 def test_a_backbone_is_one_strand_folded_in(kept: int | None) -> None:
     split, _ = tastes()
@@ -211,6 +212,7 @@ def test_without_a_valid_part_the_backbone_is_trained_on_all_in_the_end() -> Non
     assert rec.curve.epoch == tuple(range(1, epochs + 1))
 
 
+@pytest.mark.long
 def test_a_backbone_has_the_features_that_it_takes() -> None:
     from penchant.models.freedom import Freedom
     from penchant.models.vbpr import Vbpr

@@ -227,6 +227,7 @@ def test_rows_of_zeros_and_a_modality_that_is_all_gaps_are_finite(small: Interac
         assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
+@pytest.mark.long
 def test_freedom_lives_on_true_features() -> None:
     training = Training(epochs=40, batch_size=128, learning_rate=0.01, device="cpu")
     true, shuffled = helped(Freedom(dim=16, keep_edges=0.5), training)
@@ -368,6 +369,7 @@ def test_features_reach_bm3_s_scores_through_the_predictor_alone(small: Interact
     assert (predictor - aligned_predictor).abs().max() > 1e-2
 
 
+@pytest.mark.long
 def test_bm3_learns_from_few_choices_whatever_features_say() -> None:
     """Features of other items cost it little, and true ones gain it nothing, because ids do not see them."""
     training = Training(epochs=40, batch_size=128, learning_rate=0.01, device="cpu")

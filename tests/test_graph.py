@@ -188,6 +188,7 @@ def peak_mb(make: Callable[[], Graph]) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_no_table_of_items_by_items_is_held() -> None:
     """Of the nearest of 12,000 it would be 549 MB; of audiences that all share a person, 36 million pairs, 275 MB at least."""
     many = features(np.random.default_rng(0).normal(size=(12_000, 8)))

@@ -55,6 +55,8 @@ from penchant.texts import Provenance, Texts
 from penchant.training import Curve, Training
 
 SMALL: dict[str, Any] = {"dim": 32, "layers": 2, "words": 400, "item_tokens": 12, "pairs": 240}
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 TRAINING = Training(epochs=16, batch_size=24, learning_rate=5e-3, validate_every=4, select="auc", among=6, device="cpu")
 SYSTEM = "You decide."
 WORDS = ("alpine", "boats", "cooking", "dancing")
@@ -379,7 +381,6 @@ def test_moments_are_everybodys_and_never_before_a_first_choice() -> None:
 # --- what it learns ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_it_learns_from_what_it_has_read() -> None:
     assert auc(fitted()) > 0.9
     split, texts, _ = world()
@@ -388,7 +389,6 @@ def test_it_learns_from_what_it_has_read() -> None:
     assert auc(Popular().fit(split.train, split.valid)) < 0.7
 
 
-@pytest.mark.long
 def test_untrained_it_is_no_better_than_chance() -> None:
     split, texts, _ = world()
     found = []
@@ -441,7 +441,6 @@ def test_a_history_of_one_and_one_of_ten_thousand_and_none() -> None:
     assert np.isfinite(scores).all()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "settings", [{"steps": True}, {"whole": True}, {"accumulate": 3}, {"word_dropout": 0.3, "decay": 0.1}]
 )
@@ -526,7 +525,6 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("after", [1, 2])
 def test_killed_and_continued_it_ends_with_the_same_numbers(after: int, tmp_path: Path) -> None:
     split, texts, _ = world()
@@ -596,7 +594,6 @@ def test_notes_by_other_rules_than_it_learned_from_are_refused(tmp_path: Path, m
         saved.read(tmp_path / "model").recommend(["u1"], 3)
 
 
-@pytest.mark.long
 def test_of_a_base_that_is_a_folder_adapters_alone_are_kept(folders: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(folders / "llama", base)
@@ -669,7 +666,6 @@ def test_a_blend_is_what_it_says() -> None:
             assert found[b][left].min() > found[b][rest].max()
 
 
-@pytest.mark.long
 def test_a_slow_model_mends_the_lists_of_a_fast_one_and_is_kept_with_it(tmp_path: Path) -> None:
     split, texts, _ = world()
     first = Popular()
@@ -691,7 +687,6 @@ def test_a_slow_model_mends_the_lists_of_a_fast_one_and_is_kept_with_it(tmp_path
     assert why.heard is not None
 
 
-@pytest.mark.long
 def test_a_second_model_that_is_of_no_use_gets_no_weight() -> None:
     split, texts, _ = world()
     same = Texts(texts.ids, ("thing",) * 32, texts.source)
@@ -795,7 +790,6 @@ SIZE = "dim = 32\nlayers = 1\nwords = 400\nitem_tokens = 12\npairs = 40"
 PROFILE = 'profile = { from = "user_profile", lm = "extractive" }'
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["mllm_srec", "mllm_msr", "rerank"])
 def test_a_recipe_runs_is_kept_and_answers(name: str, tmp_path: Path) -> None:
     data = tmp_path / "data"

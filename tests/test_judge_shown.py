@@ -51,6 +51,8 @@ from penchant.notes import windows
 from penchant.store import Store
 from penchant.texts import Provenance, Texts
 
+pytestmark = pytest.mark.long  # part of ./test; scripts/check has to be quick
+
 WIDE = 4096  # tokens, so that nothing is cut
 
 
@@ -263,7 +265,6 @@ def test_each_picture_goes_through_the_tower_once_for_however_many_people(
 # --- stopped, and gone on with -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [{"word_dropout": 0.3}, {"decay": 0.1}, {"accumulate": 2}, {"base": "llama", "rank": 2, "dropout": 0.1}],
@@ -299,7 +300,6 @@ def test_however_it_is_trained_it_goes_on_where_it_was_stopped(
     assert np.array_equal(again.score(few), undisturbed.score(few))
 
 
-@pytest.mark.long
 def test_other_weights_under_the_same_name_are_trained_from_the_beginning(folders: Path, tmp_path: Path) -> None:
     split, texts, _ = world()
     own = tmp_path / "base"
@@ -424,7 +424,6 @@ def test_a_thing_of_which_nothing_is_known_and_one_whose_picture_is_broken_are_a
     assert net.finish().looks is None
 
 
-@pytest.mark.long
 def test_somebody_with_ten_thousand_choices_can_be_learned_from() -> None:
     """Beside somebody with twenty: of who chose everything there is nothing to say no to."""
     many, all_ = 10_000, 10_020
@@ -453,7 +452,6 @@ def test_somebody_with_ten_thousand_choices_can_be_learned_from() -> None:
 # --- why -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_why_tells_after_which_choices_the_notes_were_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -480,7 +478,6 @@ def test_why_tells_after_which_choices_the_notes_were_written(
 # --- a world in which texts are swapped ----------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_texts_of_other_things_are_of_no_use() -> None:
     split, texts, _ = world()
     order = np.random.default_rng(1).permutation(32)

@@ -34,6 +34,9 @@ from penchant.store import Store
 from penchant.table import table
 from penchant.training import Training
 
+# In one process, which makes once what they share, and part of ./test; scripts/check has to be quick.
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("leaky")]
+
 INPUTS = {
     "item_texts": {"from": "catalog.text", "encoder": "minilm"},
     "user_preferences": {"from": "user_preference", "lm": "extractive", "encoder": "minilm"},

@@ -325,6 +325,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert all(np.array_equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.long
 def test_it_lives_on_true_features() -> None:
     training = Training(epochs=40, batch_size=128, learning_rate=0.003, device="cpu")
     true, shuffled = helped(Lirdrec(dim=16), training)

@@ -199,6 +199,7 @@ def test_the_folder_of_a_run_loads_its_model(at: Ask) -> None:
         saved.read("data")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -246,6 +247,7 @@ def test_a_folder_without_a_log_says_that_it_is_the_log_that_is_missing(ask: Ask
         assert f"raw has no interactions.csv. {said}" in mistake(ask("data", "import", "csv", raw, "--out", "data"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["by_ratio", "leave_last_out"])
 @pytest.mark.parametrize("timed", [True, False])
 def test_people_of_one_choice_each_are_parted_by_time(ask: Ask, tmp_path: Path, by: str, timed: bool) -> None:

@@ -426,11 +426,13 @@ class Kinds:
         return Split(train, held, held, how="planted"), texts
 
 
+@pytest.mark.long
 def test_the_graph_makes_vague_texts_clear() -> None:
     vague = Kinds(wrong=0.0, noise=1.5)  # .68 and .53
     assert vague.reached() > vague.reached(layers=0) + 0.08
 
 
+@pytest.mark.long
 def test_who_chose_an_item_corrects_what_its_text_says() -> None:
     misleading = Kinds(wrong=0.3, noise=1.0)  # .50 with all, .43 without who chose, .44 without a graph
     full = misleading.reached()

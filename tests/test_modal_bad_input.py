@@ -137,6 +137,7 @@ def test_all_models_of_features_are_here() -> None:
 # --- nothing, and next to nothing -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @every
 @pytest.mark.parametrize("how", ["gaps", "zeros"])
 def test_pictures_for_no_item(name: str, how: str, world: World) -> None:
@@ -151,6 +152,7 @@ def test_pictures_for_no_item(name: str, how: str, world: World) -> None:
             fit(name, world, nothing)
 
 
+@pytest.mark.long
 @many
 def test_pictures_for_no_item_beside_texts_do_no_harm(name: str, world: World) -> None:
     n = len(world.split.items)
@@ -160,6 +162,7 @@ def test_pictures_for_no_item_beside_texts_do_no_harm(name: str, world: World) -
     takes_in_by_texts_alone(rec, world)
 
 
+@pytest.mark.long
 @every
 def test_a_modality_of_one_item(name: str, world: World) -> None:
     one = drawn(world, present=only(world, 3))
@@ -172,6 +175,7 @@ def test_a_modality_of_one_item(name: str, world: World) -> None:
         assert np.allclose(scores(name, world, one), scores(name, world), atol=1e-6), "one is told from nothing"
 
 
+@pytest.mark.long
 @many
 @pytest.mark.parametrize("values", [0.1, -3.0])
 def test_vectors_that_are_all_the_same_say_nothing(name: str, values: float, world: World) -> None:
@@ -204,6 +208,7 @@ def test_a_graph_of_items_leaves_out_what_is_all_the_same(world: World) -> None:
     assert torch.allclose(graph.smooth(eye, 1), item_graph(told, 5, {"text": 1.0}), atol=1e-6)
 
 
+@pytest.mark.long
 @every
 def test_one_number_an_item(name: str, world: World) -> None:
     """Signs can still be told apart."""
@@ -291,6 +296,7 @@ def test_a_row_of_zeros_is_a_gap(name: str, world: World) -> None:
     assert not both[0].values[[5, 9]].any(), "zeros, not what is left of them without the mean"
 
 
+@pytest.mark.long
 @every
 @pytest.mark.parametrize("scale", [2.0**-10, 2.0**40])
 def test_vectors_may_be_long_or_short(name: str, scale: float, world: World) -> None:
@@ -307,6 +313,7 @@ def test_features_of_another_catalogue_are_refused(name: str, world: World) -> N
         fit(name, world, other)
 
 
+@pytest.mark.long
 @every
 def test_an_item_with_no_neighbour_no_choice_and_no_features(name: str, world: World) -> None:
     """It is ranked like everything else, can be asked about, and changes nothing for others' recall."""
@@ -322,6 +329,7 @@ def test_an_item_with_no_neighbour_no_choice_and_no_features(name: str, world: W
 # --- a hundred --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in MANY if name != "weave"])
 def test_a_hundred_modalities(name: str, world: World) -> None:
     """All say the same with noise of their own."""

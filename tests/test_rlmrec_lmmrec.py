@@ -543,6 +543,7 @@ def test_without_weight_the_run_is_the_backbones_bit_by_bit(plugin: str, backbon
     assert np.array_equal(vectors_of(bare).item, vectors_of(with_it).item)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("plugin", ON)
 def test_l2_is_on_all_parameters(plugin: str) -> None:
     """Strong L2 shrinks the text side, too, as in the published codes."""

@@ -500,6 +500,7 @@ def test_the_chosen_trials_seconds_are_counted_once(data: Path, store: Store, tm
     assert made.report.seconds.train == pytest.approx(sum(trial["seconds"] for trial in trials) + other)
 
 
+@pytest.mark.long
 def test_seeds_of_another_choice_are_not_reused(data: Path, store: Store, tmp_path: Path) -> None:
     """Seeds may be added to a finished run. A search with another first seed may choose other settings; then all seeds are."""
     near = {"training.learning_rate": [1e-2, 1.1e-2, 1.2e-2, 1.3e-2]}

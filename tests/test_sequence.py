@@ -544,6 +544,7 @@ def test_a_softmax_among_as_many_drawn_items_as_there_are_is_the_whole_one(name:
     assert drawn_.loss(batch).item() == pytest.approx(whole.loss(batch).item(), rel=1e-6)
 
 
+@pytest.mark.long
 def test_a_softmax_among_few_drawn_items_estimates_the_whole_sum() -> None:
     """The sum of exponentials is right on average: own + (16 / 5) of five others."""
     torch.manual_seed(0)
@@ -754,6 +755,7 @@ def stopping(epoch: int) -> Callable[[Curve], None]:
     return at
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["softmax", "bce"])
 @every
 def test_a_fit_that_was_stopped_goes_on_to_the_same_numbers(name: str, loss: str, tmp_path: Path) -> None:

@@ -322,6 +322,7 @@ def same(a, b) -> bool:  # type: ignore[no-untyped-def]
     return all(np.array_equal(value, b.scorer.arrays()[name]) for name, value in a.scorer.arrays().items())
 
 
+@pytest.mark.long
 @each_net
 def test_a_run_that_stops_anywhere_goes_on_to_the_same_numbers(model: Model, world: World, tmp_path: Path) -> None:
     fit = Fit(model, world)
@@ -378,6 +379,7 @@ def test_dropout_is_the_same_in_a_continued_run(tmp_path: Path) -> None:
     assert curve.epoch == tuple(range(1, 8))
 
 
+@pytest.mark.long
 @each_net
 def test_a_checkpoint_of_other_settings_or_data_is_passed_over(model: Model, world: World, tmp_path: Path) -> None:
     fit = Fit(model, world)
