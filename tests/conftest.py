@@ -19,7 +19,7 @@ settings.load_profile("penchant")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="all repetitions: thirty kills, ten thousand requests")
+    parser.addoption("--slow", action="store_true", help="all repetitions: thirty kills")
 
 
 @pytest.fixture(scope="session")

@@ -275,14 +275,14 @@ def test_every_request_under_a_fault_plan_ends_answered_or_named(clean: Server) 
 
 
 @pytest.mark.long
-def test_thousands_of_requests_under_the_fault_plan(clean: Server, slow: bool) -> None:
-    many = 10_000 if slow else 2_000
+def test_ten_thousand_requests_under_the_fault_plan(clean: Server) -> None:
+    many = 10_000
     with serve(faults=0.2, hang=5.0, retry_after="0.2", latency=0.01) as server:
         replies = check_faults(server, clean, questions(many), 5, parallel=64, timeout=1.5)
         found = Counter(reply.status for reply in replies)
         refused = sum(fault_of(server.plan, question_name(r.user), 1) == "refusal" for r in questions(many))
         assert found["refused"] == refused
-        assert found["ok"] >= many - refused - 0.006 * many
+        assert found["ok"] >= many - refused - 60
         assert sum(found.values()) == many
 
 
