@@ -276,14 +276,13 @@ def test_every_request_under_a_fault_plan_ends_answered_or_named(clean: Server) 
 
 @pytest.mark.long
 def test_ten_thousand_requests_under_the_fault_plan(clean: Server) -> None:
-    many = 10_000
     with serve(faults=0.2, hang=5.0, retry_after="0.2", latency=0.01) as server:
-        replies = check_faults(server, clean, questions(many), 5, parallel=64, timeout=1.5)
+        replies = check_faults(server, clean, questions(10_000), 5, parallel=64, timeout=1.5)
         found = Counter(reply.status for reply in replies)
-        refused = sum(fault_of(server.plan, question_name(r.user), 1) == "refusal" for r in questions(many))
+        refused = sum(fault_of(server.plan, question_name(r.user), 1) == "refusal" for r in questions(10_000))
         assert found["refused"] == refused
-        assert found["ok"] >= many - refused - 60
-        assert sum(found.values()) == many
+        assert found["ok"] >= 10_000 - refused - 60
+        assert sum(found.values()) == 10_000
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ RATING = {"mllm_msr", "mllm_srec", "rerank"}
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in {"__init__", *RATING})
 WITHOUT_PAPER = {"popular"}
 NOT_PERSONAL = {"popular"}
-QUICK = {"popular", "item_knn", "ease", "ease+inputs", "lightgcn", "bpr", "weave"}
+IN_CHECK = {"popular", "item_knn", "ease", "ease+inputs", "lightgcn", "bpr", "weave"}
 DRAWS = {"weave"}  # has no epochs, and chance all the same
 
 # Small values for settings by their name, and what single models need besides.
@@ -146,7 +146,7 @@ def label(case: Case) -> str:
 def together(case: Case) -> object:
     """All tests of a case in one process, which fits it once; those of a few quick ones are part of scripts/check."""
     marks = [pytest.mark.xdist_group(label(case))]
-    return pytest.param(case, id=label(case), marks=marks if label(case) in QUICK else [*marks, pytest.mark.long])
+    return pytest.param(case, id=label(case), marks=marks if label(case) in IN_CHECK else [*marks, pytest.mark.long])
 
 
 every = pytest.mark.parametrize("case", [together(c) for c in CASES])

@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from penchant.errors import PenchantError
 from penchant.serve.asking import Job
 from penchant.serve.listing import Listing
-from penchant.serve.nearby import factors_of
+from penchant.serve.nearby import PACKED, factors_of
 
 __all__ = ["Gather", "cost"]
 
 MOST = 32  # in one pass: what a request may wait for
 SMALL = 2_000_000  # numbers read by a pass that is no longer than handing it to a thread and back
 ALONE = 10_000_000  # and by one that nobody waits beside: a few milliseconds, a quarter of which a thread would take to wake up
-PACKED = 8  # numbers of the model that an index keeps in the place of one
 SLOW = 10 * ALONE
 
 Answers = Callable[[Sequence[Job]], list[Listing | PenchantError]]

@@ -189,9 +189,8 @@ class _Body:
     async def read(self, length: int | None) -> None:
         if length is not None and length > self._limit:
             raise _TooLarge
-        cycle = getattr(
-            self._receive, "__self__", None
-        )  # uvicorn's, which says whether it has all of it: no clock is needed then
+        # uvicorn's, which says whether it has all of it: no clock is needed then.
+        cycle = getattr(self._receive, "__self__", None)
         if not getattr(cycle, "more_body", True):
             self._message = await self._receive()
             if len(self._message.get("body", b"")) > self._limit:
